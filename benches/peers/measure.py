@@ -1,0 +1,60 @@
+"""Interleaved measurement: one worker runs at a time, each in its turn, every round."""
+
+from dataclasses import dataclass, field
+from math import isfinite
+from statistics import median
+from time import sleep
+
+from worker import Worker
+from workloads import Workload
+
+SETTLE_SECONDS = 0.05  # thread pools of the peer before go to sleep
+
+
+@dataclass
+class Result:
+    """A library's times on one workload, with the number of threads that suits it best."""
+
+    peer: str
+    threads: int
+    milliseconds: list[float] = field(default_factory=list[float])  # per step, one value a round
+    loss: float = 0.0
+
+    @property
+    def median(self) -> float:
+        """Median milliseconds per step."""
+        return median(self.milliseconds)
+
+    def ratio(self, to: "Result") -> float:
+        """Median over rounds of this time by the other's in the same round."""
+        return median(mine / other for mine, other in zip(self.milliseconds, to.milliseconds, strict=True))
+
+
+def step_milliseconds(worker: Worker, workload: Workload, epochs: int) -> tuple[float, float]:
+    """Time per step and the loss at the end."""
+    sleep(SETTLE_SECONDS)
+    seconds, loss = worker.train(epochs)
+    if not isfinite(loss):
+        raise RuntimeError(f"{worker.peer} on {workload.name}: loss {loss}")
+    return 1e3 * seconds / (epochs * workload.steps), loss
+
+
+def fastest(workers: list[Worker], workload: Workload, epochs: int) -> Worker:
+    """The worker with the best number of threads, after a warm-up; the first wins ties."""
+    for worker in workers:
+        worker.train(1)
+    rounds = [[step_milliseconds(worker, workload, epochs)[0] for worker in workers] for _ in range(3)]
+    times = [min(column) for column in zip(*rounds, strict=True)]
+    return workers[times.index(min(times))]
+
+
+def measure(teams: list[list[Worker]], workload: Workload, *, rounds: int, epochs: int) -> list[Result]:
+    """Times of every library that has such a network; a team is one library with several numbers of threads."""
+    able = [team for team in teams if all(worker.build(workload.name) for worker in team)]
+    chosen = [fastest(team, workload, epochs) for team in able]
+    results = [Result(worker.peer, worker.threads) for worker in chosen]
+    for _ in range(rounds):
+        for worker, result in zip(chosen, results, strict=True):
+            milliseconds, result.loss = step_milliseconds(worker, workload, epochs)
+            result.milliseconds.append(milliseconds)
+    return results
