@@ -39,22 +39,14 @@ def step_milliseconds(worker: Worker, workload: Workload, epochs: int) -> tuple[
     return 1e3 * seconds / (epochs * workload.steps), loss
 
 
-def fastest(workers: list[Worker], workload: Workload, epochs: int) -> Worker:
-    """The worker with the best number of threads, after a warm-up; the first wins ties."""
-    for worker in workers:
-        worker.train(1)
-    rounds = [[step_milliseconds(worker, workload, epochs)[0] for worker in workers] for _ in range(3)]
-    times = [min(column) for column in zip(*rounds, strict=True)]
-    return workers[times.index(min(times))]
-
-
 def measure(teams: list[list[Worker]], workload: Workload, *, rounds: int, epochs: int) -> list[Result]:
     """Times of every library that has such a network; a team is one library with several numbers of threads."""
     able = [team for team in teams if all(worker.build(workload.name) for worker in team)]
-    chosen = [fastest(team, workload, epochs) for team in able]
-    results = [Result(worker.peer, worker.threads) for worker in chosen]
+    results = {worker: Result(worker.peer, worker.threads) for team in able for worker in team}
+    for worker in results:
+        worker.train(1)  # compiles, allocates, warms up
     for _ in range(rounds):
-        for worker, result in zip(chosen, results, strict=True):
+        for worker, result in results.items():
             milliseconds, result.loss = step_milliseconds(worker, workload, epochs)
             result.milliseconds.append(milliseconds)
-    return results
+    return [min((results[worker] for worker in team), key=lambda result: result.median) for team in able]
