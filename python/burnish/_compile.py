@@ -1,0 +1,176 @@
+"""What `compile` was told, checked and resolved."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from . import losses as _losses
+from . import metrics as _metrics
+from . import optimizers as _optimizers
+from ._device import resolve_device
+from ._errors import choice, integer, number
+from ._structure import Structure, flatten, is_dict, is_sequence, mapped, suffix
+from ._value import Value
+from .losses import per_sample, show
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ._symbol import Symbol, Trace
+    from .metrics import MetricFunction
+    from .optimizers import LearningRate
+
+__all__ = ["Compiled", "resolve", "trace_loss"]
+
+GRADIENT_METHODS = ("autodiff", "numerical", "numerical_batch")
+PRECISIONS = ("float32", "float64")
+
+
+class Compiled(NamedTuple):
+    """Loss, metrics, optimizer and how to run them."""
+
+    loss: Any  # a function, or a tuple or dict of functions by output; None in a model that was loaded
+    metrics: Any  # (name, function) pairs, or a dict of them by output
+    optimizer: dict[str, Any]  # as the engine reads it
+    learning_rate: LearningRate
+    precision: str
+    device: str
+    seed: int
+
+    @property
+    def accumulate(self) -> int:
+        """How many micro-batches make one update."""
+        return self.optimizer["accumulate_gradients"]
+
+    def engine_config(self, frozen: Sequence[str]) -> str:
+        """Return the optimizer's description with the frozen parameters."""
+        return json.dumps({**self.optimizer, "frozen": list(frozen)})
+
+
+def resolve(
+    loss: Any,
+    optimizer: Any,
+    learning_rate: Any,
+    metrics: Any,
+    *,
+    weight_decay: float | None,
+    clip_norm: float | None,
+    clip_value: float | None,
+    accumulate_gradients: int,
+    grad_method: str,
+    precision: str,
+    device: str,
+    seed: int,
+) -> Compiled:
+    """Check everything that can be checked before the shapes are known."""
+    rule = _optimizers.resolve(optimizer)
+    numbers = dict(rule.hyperparameters)
+    if weight_decay is not None:
+        numbers["weight_decay"] = number("weight_decay", weight_decay, 0)
+    config = {
+        "name": rule.name,
+        "hyperparameters": numbers,
+        "clip_norm": None if clip_norm is None else number("clip_norm", clip_norm, 0, above=True),
+        "clip_value": None if clip_value is None else number("clip_value", clip_value, 0, above=True),
+        "accumulate_gradients": integer("accumulate_gradients", accumulate_gradients, 1),
+        "gradient_method": choice("grad_method", grad_method, GRADIENT_METHODS),
+        "decay_roles": ["kernel", "embedding"],
+    }
+    resolved = _resolved_losses(loss)
+    return Compiled(
+        loss=resolved,
+        metrics=_resolved_metrics(metrics, resolved),
+        optimizer=config,
+        learning_rate=rule.learning_rate if learning_rate is None else _optimizers.checked_learning_rate(learning_rate),
+        precision=choice("precision", precision, PRECISIONS),
+        device=resolve_device(device),
+        seed=integer("seed", seed, 0),
+    )
+
+
+def trace_loss(
+    trace: Trace, compiled: Compiled, form: str, predictions: Structure[Symbol], targets: Structure[Symbol]
+) -> list[str]:
+    """Write `<form>.loss` and `<form>.metric.<name>` into the program; return the metrics' names."""
+    pairs = _pairs(predictions, targets)
+    total: Value | None = None
+    metrics: dict[str, Value] = {}
+    for output, (target, prediction) in pairs.items():
+        loss = _of_output("loss", compiled.loss, output, pairs)
+        if loss is not None:
+            value = _checked_value("loss", loss(target, prediction))
+            total = value if total is None else total + value
+            if output:
+                metrics[f"{output}_loss"] = value
+        for name, metric in _of_output("metrics", compiled.metrics, output, pairs) or ():
+            metrics[f"{output}_{name}" if output else name] = _checked_value(name, metric(target, prediction))
+    if total is None:
+        raise ValueError("`loss` must be given for at least one output")
+    _write(trace, f"{form}.loss", total)
+    for name, value in metrics.items():
+        _write(trace, f"{form}.metric.{name}", value)
+    return list(metrics)
+
+
+def _resolved_losses(loss: Any) -> Any:
+    if is_dict(loss) or is_sequence(loss):
+        structure: Structure[Any] = loss if is_dict(loss) else tuple(loss)
+        return mapped(lambda one: None if one is None else _losses.resolve(one), structure)
+    return _losses.resolve(loss)
+
+
+def _resolved_metrics(metrics: Any, loss: Any) -> Any:
+    if is_dict(metrics):
+        by_output = loss if is_dict(loss) else dict.fromkeys(metrics, loss)
+        return {name: _metric_list(some, by_output.get(name)) for name, some in metrics.items()}
+    return _metric_list(metrics, loss)
+
+
+def _metric_list(metrics: Any, loss: Any) -> tuple[tuple[str, MetricFunction], ...]:
+    several = metrics if is_sequence(metrics) else [metrics]
+    named = tuple(_metrics.resolve(metric, loss) for metric in several)
+    names = [name for name, _ in named]
+    for name in names:
+        if names.count(name) > 1 or name == "loss":
+            raise ValueError(f"`metrics`: the name {name!r} is taken twice; give the functions different names")
+    return named
+
+
+def _pairs(predictions: Structure[Symbol], targets: Structure[Symbol]) -> dict[str, tuple[Any, Symbol]]:
+    """Return target and prediction by output; one output takes the targets as they came."""
+    if not isinstance(predictions, (dict, tuple)):
+        return {"": (targets, predictions)}
+    by_output = {suffix(name): leaf for name, leaf in flatten("prediction", predictions).items()}
+    given = {suffix(name): leaf for name, leaf in flatten("y", targets).items()}
+    if set(given) != set(by_output):
+        raise ValueError(
+            f"`y` must hold one array for each output ({', '.join(by_output)}), got {', '.join(given) or 'one'}"
+        )
+    return {output: (given[output], prediction) for output, prediction in by_output.items()}
+
+
+def _of_output(argument: str, given: Any, output: str, outputs: dict[str, Any]) -> Any:
+    """Return what was given for one output; what is no dict (or tuple of losses) holds for all."""
+    if argument == "loss" and is_sequence(given):
+        if len(given) != len(outputs):
+            raise ValueError(f"`loss` must hold one loss for each of {len(outputs)} outputs, got {len(given)}")
+        return given[list(outputs).index(output)]
+    if not is_dict(given):
+        return given
+    for name in given:
+        if name not in outputs:
+            raise ValueError(f"`{argument}`: the model has no output {name!r}; outputs: {', '.join(outputs) or 'one'}")
+    return given.get(output)
+
+
+def _checked_value(what: str, value: Any) -> Value:
+    if not isinstance(value, Value):
+        raise TypeError(f"`{what}` must return a value per sample made of bn.ops, got {type(value).__name__}")
+    if not value.shape or value.shape[0] is not None or None in value.shape[1:]:
+        raise ValueError(f"`{what}` must return a value per sample, shape (batch, …), got {show(value.shape)}")
+    return per_sample(value if value.kind == "float" else value * 1.0)
+
+
+def _write(trace: Trace, name: str, value: Value) -> None:
+    trace.program.output(name, value.index)  # type: ignore[attr-defined]

@@ -1,0 +1,168 @@
+"""Arrays as they come from the user: named, checked for form, never copied."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ._build import Signature
+from ._errors import number
+from ._structure import Structure, flatten, is_dict, is_sequence, skeleton
+from .losses import show
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+__all__ = [
+    "Array",
+    "Data",
+    "apply_class_weight",
+    "as_array",
+    "check_signature",
+    "is_batches",
+    "prepare",
+    "signature_of",
+    "split",
+]
+
+Array: TypeAlias = npt.NDArray[Any]
+
+
+class Data(NamedTuple):
+    """Arrays by name (`x`, `y`, or `x.<key>`), of one length, with the weight of each row."""
+
+    x: dict[str, Array]
+    x_names: Structure[str]
+    y: dict[str, Array]
+    y_names: Structure[str] | None
+    weight: Array | None
+    rows: int
+
+    @property
+    def inputs(self) -> dict[str, Array]:
+        """All arrays that the program reads."""
+        return {**self.x, **self.y}
+
+    def slice(self, start: int, stop: int) -> Data:
+        """Return some of the rows, as views."""
+
+        def cut(arrays: dict[str, Array]) -> dict[str, Array]:
+            return {name: array[start:stop] for name, array in arrays.items()}
+
+        weight = None if self.weight is None else self.weight[start:stop]
+        stop = min(stop, self.rows)
+        return self._replace(x=cut(self.x), y=cut(self.y), weight=weight, rows=stop - start)
+
+
+def as_array(value: Any, name: str) -> Array:
+    """Return a view of the numbers; raise for what does not hold numbers."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"`{name}` must be a plain array, got a masked one; fill it, or give `sample_weight`")
+    try:
+        dlpack = not hasattr(value, "__array__") and hasattr(value, "__dlpack__")
+        array = np.from_dlpack(value) if dlpack else np.asarray(value)
+    except (ValueError, TypeError, BufferError, RuntimeError) as error:
+        raise TypeError(f"`{name}` must be an array of numbers, got {type(value).__name__}: {error}") from error
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        raise TypeError(
+            f"`{name}` must hold numbers (float16 to float64, integers or booleans), got dtype {array.dtype}"
+        )
+    if array.ndim == 0:
+        raise ValueError(f"`{name}` must have an axis of rows, got a single number")
+    return array
+
+
+def named(value: Any, name: str) -> tuple[dict[str, Array], Structure[str]]:
+    """Return the arrays of an argument by name, and the structure of the names."""
+    structure: Structure[Any] = {str(key): leaf for key, leaf in value.items()} if is_dict(value) else value
+    leaves = {leaf: as_array(array, leaf) for leaf, array in flatten(name, structure).items()}
+    if not leaves:
+        raise ValueError(f"`{name}` must hold at least one array, got none")
+    return leaves, skeleton(name, structure)
+
+
+def prepare(x: Any, y: Any, weight: Any, arrange: Callable[[Any], Any]) -> Data:
+    """Name the arrays and check that they have the same, positive number of rows."""
+    x_arrays, x_names = named(arrange(x), "x")
+    y_arrays, y_names = ({}, None) if y is None else named(y, "y")
+    first, rows = next((name, len(array)) for name, array in x_arrays.items())
+    for name, array in {**x_arrays, **y_arrays}.items():
+        if len(array) != rows:
+            raise ValueError(f"`{name}` must have {rows} rows like `{first}`, got {len(array)}")
+    if rows == 0:
+        raise ValueError(f"`{first}` must have at least one row, got none")
+    return Data(x_arrays, x_names, y_arrays, y_names, _weight(weight, rows), rows)
+
+
+def signature_of(arrays: Mapping[str, Array], names: Structure[str]) -> Signature:
+    """Return names and shapes, the batch's length left open."""
+    return Signature(names, {name: (None, *array.shape[1:]) for name, array in arrays.items()})
+
+
+def check_signature(argument: str, expected: Signature, got: Signature) -> None:
+    """Raise unless arrays have the names and shapes that the model was built for."""
+    if set(expected.shapes) != set(got.shapes):
+        wanted, came = ", ".join(expected.shapes), ", ".join(got.shapes)
+        raise ValueError(f"`{argument}` must hold the arrays {wanted}, got {came}")
+    for name, shape in expected.shapes.items():
+        if got.shapes[name] != shape:
+            raise ValueError(f"`{name}` must have shape {show(shape)}, got {show(got.shapes[name])}")
+
+
+def split(data: Data, fraction: float) -> tuple[Data, Data]:
+    """Split off the last rows for validation, as Keras does, before any shuffling."""
+    at = int(data.rows * (1.0 - fraction))
+    if at in (0, data.rows):
+        raise ValueError(f"`validation_split` {fraction:g} of {data.rows} rows leaves an empty part")
+    return data.slice(0, at), data.slice(at, data.rows)
+
+
+def is_batches(x: Any) -> bool:
+    """Say whether `x` is an iterable of batches rather than arrays."""
+    if isinstance(x, (dict, tuple, np.ndarray)) or hasattr(x, "__array__") or hasattr(x, "__dlpack__"):
+        return False
+    if is_sequence(x):
+        return bool(x) and is_sequence(x[0]) and all(hasattr(part, "shape") for part in x[0])
+    return hasattr(x, "__iter__") and not isinstance(x, (str, bytes))
+
+
+def apply_class_weight(data: Data, class_weight: Any) -> Data:
+    """Multiply the weight of each row by that of its class; classes that are not named keep 1."""
+    if class_weight is None:
+        return data
+    if not is_dict(class_weight):
+        raise TypeError(f"`class_weight` must be a dict of class -> weight, got {type(class_weight).__name__}")
+    labels = _labels(data)
+    weight = np.ones(data.rows)
+    for label, factor in class_weight.items():
+        if isinstance(label, bool) or not isinstance(label, (int, np.integer)) or label < 0:
+            raise ValueError(f"`class_weight`: a class must be an integer of at least 0, got {label!r}")
+        weight[labels == label] = number(f"class_weight[{label}]", factor, 0)
+    return data._replace(weight=weight if data.weight is None else weight * data.weight)
+
+
+def _labels(data: Data) -> Array:
+    if list(data.y) != ["y"]:
+        raise ValueError("`class_weight` needs a single array of labels as `y`")
+    y = data.y["y"]
+    if y.ndim == 2 and y.shape[1] > 1:
+        return y.argmax(axis=1)
+    if y.ndim > 2:
+        raise ValueError(f"`class_weight` needs one label a row, got `y` of shape {y.shape}")
+    return y.reshape(len(y))
+
+
+def _weight(weight: Any, rows: int) -> Array | None:
+    if weight is None:
+        return None
+    array = as_array(weight, "sample_weight")
+    if array.shape != (rows,):
+        raise ValueError(f"`sample_weight` must have shape ({rows},), one number a row of `x`, got {array.shape}")
+    if not bool(np.all(array >= 0)) or not bool(np.isfinite(array).all()):
+        raise ValueError("`sample_weight` must be finite and not negative")
+    if not array.any():
+        raise ValueError("`sample_weight` must not be all zero")
+    return array

@@ -1,0 +1,85 @@
+"""Messages and argument checks: every error says the argument, what was expected and what came."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import numbers
+import operator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["boolean", "choice", "integer", "nearest", "number", "unknown"]
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Say which known name is meant, or list them all."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name.lower(), known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known) or 'none'}"
+
+
+def unknown(argument: str, name: str, known: Iterable[str]) -> ValueError:
+    """Build the error for a name that is not in the list."""
+    return ValueError(f"`{argument}`: unknown name {name!r}; {nearest(name, known)}")
+
+
+def choice(argument: str, value: object, known: Iterable[str]) -> str:
+    """Return `value` if it is one of the known names."""
+    if not isinstance(value, str):
+        raise TypeError(f"`{argument}` must be a name ({', '.join(known)}), got {_shown(value)}")
+    if value not in known:
+        raise unknown(argument, value, known)
+    return value
+
+
+def boolean(argument: str, value: object) -> bool:
+    """Return `value` if it is True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"`{argument}` must be True or False, got {_shown(value)}")
+    return value
+
+
+def integer(argument: str, value: object, least: int) -> int:
+    """Return `value` as an int if it is a whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"`{argument}` must be an integer of at least {least}, got {_shown(value)}")
+    result = operator.index(value)
+    if result < least:
+        raise ValueError(f"`{argument}` must be an integer of at least {least}, got {result}")
+    return result
+
+
+def number(
+    argument: str,
+    value: object,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    above: bool = False,
+    below: bool = False,
+) -> float:
+    """Return `value` as a float if it is finite and in [low, high]; `above`, `below` leave the end out."""
+    wanted = _interval(low, high, above=above, below=below)
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"`{argument}` must be a number{wanted}, got {_shown(value)}")
+    result = float(value)
+    inside = (low < result if above else low <= result) and (result < high if below else result <= high)
+    if not math.isfinite(result) or not inside:
+        raise ValueError(f"`{argument}` must be a finite number{wanted}, got {result}")
+    return result
+
+
+def _interval(low: float, high: float, *, above: bool, below: bool) -> str:
+    if low == -math.inf and high == math.inf:
+        return ""
+    if high == math.inf:
+        return f" {'greater than' if above else 'of at least'} {low:g}"
+    return f" in {'(' if above else '['}{low:g}, {high:g}{')' if below else ']'}"
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"

@@ -1,0 +1,167 @@
+"""A model's engine side: its program, the session that holds its numbers, and how far training has come."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import _burnish
+from ._build import Built, Signature, build
+from ._data import check_signature
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._compile import Compiled
+    from ._data import Array
+    from ._freeze import Rules
+    from .layers.base import Layer
+    from .optimizers import LearningRate
+
+__all__ = ["Core", "Position", "Runtime"]
+
+
+class Position:
+    """How far training has come; it addresses the random streams and the learning rate."""
+
+    def __init__(self, epoch: int = 0, batch: int = 0, update: int = 0, applied: int = 0, pending: int = 0) -> None:
+        self.epoch = epoch
+        self.batch = batch  # micro-batches done in this epoch
+        self.update = update  # updates closed: the index of the next one for the learning rate
+        self.applied = applied  # updates made: those that were finite
+        self.pending = pending  # micro-batches in the open accumulation group
+
+    def advance(self, batches: int, accumulate: int, applied: int) -> None:
+        """Count micro-batches that were trained on."""
+        closed, self.pending = divmod(self.pending + batches, accumulate)
+        self.batch += batches
+        self.update += closed
+        self.applied += applied
+
+    def close_group(self, *, applied: bool) -> None:
+        """Count the update of an accumulation group that was not full."""
+        self.pending = 0
+        self.update += 1
+        self.applied += applied
+
+    def next_epoch(self) -> None:
+        """Begin the next epoch."""
+        self.epoch += 1
+        self.batch = 0
+
+    def restart_updates(self) -> None:
+        """Begin to count updates anew, for another optimizer."""
+        self.update = self.applied = self.pending = 0
+
+    def recover(self, applied: int) -> None:
+        """After an exception in the middle of a piece: take over how many updates the engine made."""
+        self.update += applied - self.applied
+        self.applied = applied
+        self.pending = 0
+        self.batch += 1  # so that the next fit begins another epoch
+
+    def updates(self, batches: int, accumulate: int) -> list[int]:
+        """Return the index of the update that each of the next micro-batches belongs to."""
+        return [self.update + (self.pending + index) // accumulate for index in range(batches)]
+
+
+class Runtime:
+    """Program and session of a model that is built."""
+
+    def __init__(self, built: Built, session: _burnish.Session) -> None:
+        self.built = built
+        self.session = session
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is a loss, and so an optimizer."""
+        return self.built.compiled is not None and self.built.targets is not None
+
+    def optimizer_state(self) -> dict[str, Array]:
+        """Return the optimizer's arrays; none before training was set up."""
+        return self.session.optimizer_state() if self.trains else {}
+
+    def drop_open_group(self) -> int:
+        """Forget the gradients of an open accumulation group; return how many updates were made so far."""
+        state = self.session.optimizer_state()
+        kept = {path: array for path, array in state.items() if not path.startswith("accumulated.")}
+        for name in ("accumulated_batches", "accumulated_weight"):
+            kept[name] = np.zeros_like(kept[name])
+        self.session.load_optimizer_state(kept)
+        return int(state["updates"])
+
+
+class Core:
+    """What a model keeps for itself. The kinds of model differ in the functions, which they replace."""
+
+    def __init__(self, model: Layer, inherited: Callable[[], dict[str, Array]]) -> None:
+        self.compiled: Compiled | None = None
+        self.learning_rate: LearningRate = 0.0
+        self.rules: Rules = ()
+        self.runtime: Runtime | None = None
+        self.position = Position()
+        self.arrange: Callable[[Any], Any] = lambda x: x
+        self.known_inputs: Callable[[], Signature | None] = lambda: None
+        self.describe: Callable[[Signature, Signature | None], Built] = self.trace
+        self._model = model
+        self._inherited = inherited  # the numbers of trained models inside this one, by their paths here
+
+    def trace(self, inputs: Signature, targets: Signature | None) -> Built:
+        """Trace the model for arrays of these shapes."""
+        return build(self._model, inputs, targets, self.compiled, self.rules)
+
+    def ensure(self, inputs: Signature, targets: Signature | None) -> Runtime:
+        """Return the runtime for arrays of these shapes, building it anew where it has to be.
+
+        Nothing of the model changes if the build fails.
+        """
+        old = self.runtime
+        if old is not None:
+            check_signature("x", old.built.inputs, inputs)
+            if self._serves(old.built, targets):
+                return old
+            targets = old.built.targets if targets is None else targets
+        else:
+            self._check_known(inputs)
+        built = self.describe(inputs, targets)
+        runtime = Runtime(built, _session(built, self._inherited() if old is None else old.session.state()))
+        _carry_optimizer(old, runtime)
+        self.runtime = runtime
+        return runtime
+
+    def ready(self) -> Runtime:
+        """Return the runtime of a model whose input shape is known."""
+        known = self.known_inputs() if self.runtime is None else self.runtime.built.inputs
+        if known is None:
+            raise ValueError(
+                "the shape of the model's input is not known yet: begin with bn.Input(shape), or call build or fit"
+            )
+        return self.ensure(known, None)
+
+    def _serves(self, built: Built, targets: Signature | None) -> bool:
+        same = built.compiled is self.compiled and built.rules == self.rules
+        return same and (targets is None or built.targets == targets)
+
+    def _check_known(self, inputs: Signature) -> None:
+        known = self.known_inputs()
+        if known is not None:
+            check_signature("x", known, inputs)
+
+
+def _session(built: Built, arrays: dict[str, Array]) -> _burnish.Session:
+    """Return a session whose numbers are these where it has their paths, and new ones elsewhere."""
+    known = {path for path, *_ in [*built.program.parameters(), *built.program.buffers()]}
+    state = {path: array for path, array in arrays.items() if path in known}
+    compiled = built.compiled
+    if compiled is None:
+        return _burnish.Session(built.program, state=state)
+    session = _burnish.Session(built.program, compiled.device, compiled.precision, compiled.seed, state)
+    if built.targets is not None:
+        session.optimizer(compiled.engine_config(built.frozen()))
+    return session
+
+
+def _carry_optimizer(old: Runtime | None, new: Runtime) -> None:
+    if old is not None and old.trains and new.trains and old.built.compiled is new.built.compiled:
+        new.session.load_optimizer_state(old.optimizer_state())

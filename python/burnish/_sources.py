@@ -1,0 +1,142 @@
+"""Where training batches come from: arrays, in the order of the epoch's shuffle, or an iterable of batches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+from . import _burnish
+from ._data import Array, Data, apply_class_weight, check_signature, prepare, signature_of
+from ._structure import is_sequence
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ._build import Built
+
+__all__ = ["ArraySource", "BatchSource", "Pacer", "Piece", "Source", "check_data_signature", "unpack"]
+
+
+class Piece(NamedTuple):
+    """Some micro-batches for one call of the engine."""
+
+    inputs: dict[str, Array]
+    order: Array | None
+    weight: Array | None
+    batch_size: int
+    batches: int
+
+
+class Pacer:
+    """How many micro-batches go to the engine at once: as many as take about a tenth of a second, or always one."""
+
+    seconds = 0.1
+
+    def __init__(self, *, single: bool) -> None:
+        self._single = single
+        self.batches = 1
+
+    def note(self, batches: int, seconds: float) -> None:
+        """Learn from how long a piece took; grow by no more than four times at once."""
+        if not self._single:
+            fitting = int(self.seconds * batches / max(seconds, 1e-9))
+            self.batches = max(1, min(fitting, 4 * self.batches))
+
+
+class Source(Protocol):
+    """What a fit reads its batches from."""
+
+    steps: int | None
+
+    def pieces(self, epoch: int, pacer: Pacer) -> Iterator[Piece]:
+        """Return the pieces of an epoch."""
+        ...
+
+
+class ArraySource:
+    """Rows of arrays; the order of an epoch is a function of the seed and the epoch."""
+
+    def __init__(self, data: Data, batch_size: int, seed: int, *, shuffle: bool) -> None:
+        self.data = data
+        self.batch_size = batch_size
+        self._batches = -(-data.rows // batch_size)
+        self.steps: int | None = self._batches
+        self._seed = seed if shuffle else None
+
+    def pieces(self, epoch: int, pacer: Pacer) -> Iterator[Piece]:
+        """Return the pieces of an epoch."""
+        order, size, done = self._order(epoch), self.batch_size, 0
+        while done < self._batches:
+            count = min(pacer.batches, self._batches - done)
+            rows = order[done * size : (done + count) * size]
+            yield Piece(self.data.inputs, rows, self.data.weight, size, count)
+            done += count
+
+    def _order(self, epoch: int) -> Array:
+        if self._seed is None:
+            return np.arange(self.data.rows, dtype=np.int64)
+        return _burnish.permutation(self._seed, epoch, self.data.rows)
+
+
+class BatchSource:
+    """An iterable of `(x, y)` or `(x, y, sample_weight)`, read once an epoch; each is one batch."""
+
+    def __init__(self, batches: Any, arrange: Callable[[Any], Any], class_weight: Any = None) -> None:
+        self._batches = batches
+        self._arrange = arrange
+        self._class_weight = class_weight
+        self._built: Built | None = None
+        self._check: Callable[[Data], None] | None = None
+        self._iterator = iter(batches)
+        self.steps = len(batches) if hasattr(batches, "__len__") else None
+        self.once = self._iterator is batches
+        try:
+            self.first = self._prepared(next(self._iterator))
+        except StopIteration:
+            raise ValueError("`x` must give at least one batch, got none") from None
+
+    def expect(self, built: Built, check: Callable[[Data], None]) -> None:
+        """Check the form of every batch from now on, and its values in the first pass."""
+        self._built, self._check = built, check
+
+    def data(self) -> Iterator[Data]:
+        """Return the batches; the first pass goes on from the batch that was looked at."""
+        if self._iterator is None:
+            self._iterator = iter(self._batches)
+        else:
+            yield self.first
+        iterator, self._iterator = self._iterator, None
+        for batch in iterator:
+            yield self._prepared(batch)
+        self._check = None
+
+    def pieces(self, epoch: int, pacer: Pacer) -> Iterator[Piece]:  # noqa: ARG002  the order is the iterable's
+        """Return the pieces of an epoch."""
+        for data in self.data():
+            yield Piece(data.inputs, None, data.weight, data.rows, 1)
+
+    def _prepared(self, batch: Any) -> Data:
+        x, y, weight = unpack(batch, "x")
+        data = apply_class_weight(prepare(x, y, weight, self._arrange), self._class_weight)
+        if self._built is not None:
+            check_data_signature(data, self._built)
+        if self._check is not None:
+            self._check(data)
+        return data
+
+
+def check_data_signature(data: Data, built: Built) -> None:
+    """Raise unless the arrays (targets only if there are any) fit the model that was built."""
+    check_signature("x", built.inputs, signature_of(data.x, data.x_names))
+    if built.targets is not None and data.y_names is not None:
+        check_signature("y", built.targets, signature_of(data.y, data.y_names))
+
+
+def unpack(batch: Any, argument: str) -> tuple[Any, Any, Any]:
+    """Return x, y and the weights (or None) of a tuple."""
+    if not is_sequence(batch) or len(batch) not in (2, 3):
+        got = f"{len(batch)} items" if is_sequence(batch) else type(batch).__name__
+        raise TypeError(f"`{argument}` must give (x, y) or (x, y, sample_weight), got {got}")
+    x, y, *weight = batch
+    return x, y, weight[0] if weight else None

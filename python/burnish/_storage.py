@@ -1,0 +1,119 @@
+"""Models in files: arrays by path in safetensors, everything else one JSON document in its metadata. No pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from . import _burnish
+from ._data import Array, as_array
+from ._errors import nearest
+from ._structure import to_plain
+from .optimizers import learning_rate_at
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from os import PathLike
+
+    from ._build import Built
+    from ._runtime import Core, Runtime
+
+__all__ = ["Difference", "document_of", "load_weights", "save", "save_weights", "set_parameters", "split_arrays"]
+
+KEY = "burnish"
+VERSION = 1
+_OPTIMIZER = "optimizer/"  # layers' names cannot hold a slash
+
+
+class Difference(NamedTuple):
+    """How the arrays of a file differ from a model's."""
+
+    missing: list[str]
+    unexpected: list[str]
+    misshapen: list[str]
+
+
+def save(core: Core, runtime: Runtime, path: str | PathLike[str]) -> None:
+    """Write program, arrays, optimizer and position."""
+    arrays = runtime.session.state()
+    arrays |= {f"{_OPTIMIZER}{name}": array for name, array in runtime.optimizer_state().items()}
+    _burnish.write_arrays(os.fspath(path), arrays, {KEY: json.dumps(document_of(core, runtime.built))})
+
+
+def save_weights(runtime: Runtime, path: str | PathLike[str]) -> None:
+    """Write parameters and buffers."""
+    _burnish.write_arrays(os.fspath(path), runtime.session.state(), {})
+
+
+def load_weights(runtime: Runtime, path: str | PathLike[str], *, strict: bool) -> Difference:
+    """Read parameters and buffers, all of them if strict."""
+    arrays, _ = split_arrays(_burnish.read_arrays(os.fspath(path))[0])
+    return set_parameters(runtime, arrays, strict=strict)
+
+
+def set_parameters(runtime: Runtime, arrays: Mapping[str, Any], *, strict: bool | None = None) -> Difference:
+    """Set parameters and buffers: exactly all (strict), those that fit (not strict), or some that must fit (None)."""
+    program = runtime.built.program
+    shapes = {path: tuple(shape) for path, shape, *_ in [*program.parameters(), *program.buffers()]}
+    given = {path: as_array(array, path) if np.ndim(array) else np.asarray(array) for path, array in arrays.items()}
+    missing = [path for path in shapes if path not in given]
+    unexpected = [path for path in given if path not in shapes]
+    misshapen = [path for path in given if path in shapes and given[path].shape != shapes[path]]
+    difference = Difference(missing, unexpected, misshapen)
+    if strict is not False and (unexpected or misshapen or (strict and missing)):
+        raise ValueError(_message(difference, shapes, given, strict=bool(strict)))
+    fitting = {path: array for path, array in given.items() if path in shapes and path not in misshapen}
+    runtime.session.load_state({path: _floats(array) for path, array in fitting.items()})
+    return difference
+
+
+def split_arrays(arrays: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Return the model's arrays and the optimizer's."""
+    state = {path: array for path, array in arrays.items() if not path.startswith(_OPTIMIZER)}
+    optimizer = {path.removeprefix(_OPTIMIZER): array for path, array in arrays.items() if path.startswith(_OPTIMIZER)}
+    return state, optimizer
+
+
+def document_of(core: Core, built: Built) -> dict[str, Any]:
+    """Return everything but the arrays, as JSON can hold it."""
+    compiled, position = built.compiled, core.position
+    if callable(core.learning_rate):
+        warnings.warn(
+            "a function cannot be saved: the loaded model goes on with the learning rate of now; "
+            "set `learning_rate` again after loading",
+            stacklevel=4,
+        )
+    return {
+        "version": VERSION,
+        "program": built.program.to_json(),
+        "inputs": to_plain(built.inputs.names),
+        "targets": None if built.targets is None else to_plain(built.targets.names),
+        "outputs": to_plain(built.outputs),
+        "classes": built.classes,
+        "metrics": built.metrics,
+        "rows": [list(row) for row in built.rows],
+        "rules": [list(rule) for rule in built.rules],
+        "position": vars(position),
+        "learning_rate": learning_rate_at(core.learning_rate, position.update),
+        "compiled": None
+        if compiled is None
+        else {"optimizer": compiled.optimizer, "precision": compiled.precision, "seed": compiled.seed},
+    }
+
+
+def _floats(array: Array) -> Array:
+    return array if array.dtype.kind == "f" else array.astype(np.float64)
+
+
+def _message(
+    difference: Difference, shapes: dict[str, tuple[int, ...]], given: dict[str, Array], *, strict: bool
+) -> str:
+    parts = [f"unexpected {path!r} ({nearest(path, shapes)})" for path in difference.unexpected]
+    parts += [f"{path!r} must have shape {shapes[path]}, got {given[path].shape}" for path in difference.misshapen]
+    if strict:
+        parts += [f"missing {path!r}" for path in difference.missing]
+    return f"the arrays do not fit the model: {'; '.join(parts)}"

@@ -1,0 +1,144 @@
+"""Tracing: a model's Python runs once over symbols, and each operation becomes a node of the program."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from ._value import Shape, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from ._burnish import Program
+
+__all__ = ["LayerRow", "Symbol", "Trace", "current_trace"]
+
+_current: ContextVar[Trace | None] = ContextVar("burnish_trace", default=None)
+
+
+def current_trace() -> Trace | None:
+    """Return the trace that is running, if any."""
+    return _current.get()
+
+
+class LayerRow(NamedTuple):
+    """One line of a summary."""
+
+    path: str
+    type: str
+    shape: Shape | None
+    leaf: bool
+
+
+class Trace:
+    """A program being written: where layers stand, what is frozen, and which form is traced, training or inference.
+
+    `classes` collects the inputs that are used as indices, with how many values an index may take (None: not known).
+    """
+
+    def __init__(self, program: Program, paths: Mapping[int, str], is_frozen: Callable[[str], bool]) -> None:
+        self.program = program
+        self.paths = paths
+        self.is_frozen = is_frozen
+        self.training = False
+        self.classes: dict[str, int | None] = {}
+        self.rows: dict[str, LayerRow] = {}
+        self._scope = ""
+
+    def __enter__(self) -> Trace:
+        self._token = _current.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)
+        self.program.scope("")
+
+    @contextmanager
+    def scope(self, path: str) -> Generator[None]:
+        """Give the nodes written meanwhile the path of their layer."""
+        outer, self._scope = self._scope, path
+        self.program.scope(path)
+        try:
+            yield
+        finally:
+            self._scope = outer
+            self.program.scope(outer)
+
+    @property
+    def path(self) -> str:
+        """The path of the layer that is being traced."""
+        return self._scope
+
+    def absolute(self, name: str) -> str:
+        """Return the full path of something that belongs to the layer being traced."""
+        return f"{self._scope}.{name}" if self._scope else name
+
+    def input(self, name: str, shape: Shape, kind: str) -> Symbol:
+        """Declare an input of the program."""
+        return Symbol(self, self.program.input(name, shape, kind), name)
+
+    def parameter(self, name: str, shape: Sequence[int], initializer: str, role: str) -> Symbol:
+        """Declare a parameter of the layer that is being traced, or return it if it is there."""
+        return Symbol(self, self.program.parameter(self.absolute(name), shape, role, initializer))
+
+    def buffer(self, name: str, shape: Sequence[int], initializer: str) -> Symbol:
+        """Declare a buffer of the layer that is being traced, or return it if it is there."""
+        return Symbol(self, self.program.buffer(self.absolute(name), shape, initializer))
+
+    def assign(self, name: str, value: Symbol) -> None:
+        """Let every training step end with `buffer = value`."""
+        if self.training:
+            self.program.assign(self.absolute(name), value.index)
+
+
+class Symbol(Value):
+    """A value in a program: what a layer's `call`, a loss or a metric sees inside a model."""
+
+    __slots__ = ("index", "name", "trace")
+    precedence: ClassVar[int] = 3
+    __hash__ = object.__hash__
+
+    def __init__(self, trace: Trace, index: int, name: str | None = None) -> None:
+        self.trace = trace
+        self.index = index
+        self.name = name
+
+    @property
+    def shape(self) -> Shape:
+        """The length of each axis; None where it is that of the batch."""
+        return self.trace.program.shape(self.index)
+
+    @property
+    def kind(self) -> str:
+        """What the elements are: "float", "int" or "bool"."""
+        return self.trace.program.kind(self.index)
+
+    def emit(self, operation: str, values: Sequence[Value | npt.NDArray[Any]], attributes: dict[str, Any]) -> Symbol:
+        """Write a node."""
+        indices = [self._lifted(value).index for value in values]
+        return Symbol(self.trace, self.trace.program.apply(operation, indices, json.dumps(attributes)))
+
+    def mark_index(self, count: int | None) -> None:
+        """Note that this value is used as an index below `count`, so that the data can be checked for it."""
+        if self.name is None:
+            return
+        counts = [n for n in (self.trace.classes.get(self.name), count) if n is not None]
+        self.trace.classes[self.name] = min(counts, default=None)
+
+    def _lifted(self, value: Value | npt.NDArray[Any]) -> Symbol:
+        if isinstance(value, Symbol):
+            if value.trace is not self.trace:
+                raise ValueError("a value of an earlier trace was used; do not keep values on a layer between calls")
+            return value
+        array = value.numpy() if isinstance(value, Value) else value
+        return Symbol(self.trace, self.trace.program.constant(np.asarray(array)))
+
+    def __repr__(self) -> str:
+        return f"<Symbol shape={self.shape} kind={self.kind}>"

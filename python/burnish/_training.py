@@ -1,0 +1,238 @@
+"""What `fit`, `train_on_batch`, `evaluate` and `predict` do before the engine runs: check everything, then build."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ._checks import check_values
+from ._data import Array, Data, apply_class_weight, is_batches, prepare, signature_of, split
+from ._errors import boolean, integer, number
+from ._evaluate import BATCH_SIZE
+from ._evaluate import evaluate as _evaluate
+from ._evaluate import predict as _predict
+from ._fit import Run, train_piece
+from ._progress import progress
+from ._sources import ArraySource, BatchSource, Piece, check_data_signature, unpack
+from .callbacks import Callback, CallbackList
+from .history import History
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator
+
+    from ._compile import Compiled
+    from ._runtime import Core, Runtime
+    from ._structure import Structure
+    from .model import Model
+
+__all__ = ["evaluate", "fit", "predict", "ready", "train_on_batch"]
+
+
+def fit(
+    model: Model,
+    core: Core,
+    x: Any,
+    y: Any,
+    *,
+    batch_size: Any,
+    epochs: Any,
+    validation_data: Any,
+    validation_split: Any,
+    shuffle: Any,
+    sample_weight: Any,
+    class_weight: Any,
+    callbacks: Any,
+    verbose: Any,
+    initial_epoch: Any,
+    validation_batch_size: Any,
+    check_data: Any,
+) -> History:
+    """Check, build and run; see `Model.fit`."""
+    compiled = _compiled(core)
+    batch_size, epochs = integer("batch_size", batch_size, 1), integer("epochs", epochs, 0)
+    initial_epoch = integer("initial_epoch", initial_epoch, 0)
+    validation_batch_size = _evaluation_size("validation_batch_size", validation_batch_size)
+    fraction = number("validation_split", validation_split, 0, 1, below=True)
+    shuffle, check_data = boolean("shuffle", shuffle), boolean("check_data", check_data)
+    printing = progress(verbose)
+    _one_validation(validation_data, fraction)
+    if is_batches(x):
+        _no_arrays_beside_batches(y, sample_weight, fraction)
+        source = _batch_source(core, x, class_weight, epochs - initial_epoch)
+        runtime = _built_for(core, source.first)
+        _check(source.first, runtime, check_data=check_data)
+        source.expect(runtime.built, check=_checker(runtime, check_data=check_data))
+        held_out = None
+    else:
+        data = _whole(core, x, y, sample_weight)
+        data, held_out = split(data, fraction) if fraction else (data, None)
+        data = apply_class_weight(data, class_weight)
+        runtime = _built_for(core, data)
+        _check(data, runtime, check_data=check_data)
+        source = ArraySource(data, batch_size, compiled.seed, shuffle=shuffle)
+    validation = _validation(core, runtime, validation_data, held_out, check_data=check_data)
+    params = {"epochs": epochs, "steps": source.steps, "verbose": verbose}
+    several = CallbackList([*_listed(callbacks), *printing], model, params)
+    model.stop_training = False
+    model.history = history = History()
+    Run(model, core, runtime, source, validation, validation_batch_size, several, history).run(initial_epoch, epochs)
+    return history
+
+
+def ready(core: Core, x: Any, y: Any, sample_weight: Any) -> tuple[Runtime, Data]:
+    """Check, build, and return the model's runtime with the data."""
+    _compiled(core)
+    data = _whole(core, x, y, sample_weight)
+    runtime = _built_for(core, data)
+    _check(data, runtime, check_data=True)
+    return runtime, data
+
+
+def train_on_batch(core: Core, x: Any, y: Any, sample_weight: Any, class_weight: Any) -> dict[str, float]:
+    """Check, build and make one step; see `Model.train_on_batch`."""
+    runtime, data = ready(core, x, y, sample_weight)
+    data = apply_class_weight(data, class_weight)
+    records = train_piece(core, runtime, Piece(data.inputs, None, data.weight, data.rows, 1))
+    names = ["loss", *(f"metric.{name}" for name in runtime.built.metrics)]
+    return {name.removeprefix("metric."): float(records[name][0]) for name in names}
+
+
+def evaluate(  # noqa: PLR0917
+    model: Model, core: Core, x: Any, y: Any, batch_size: Any, sample_weight: Any, callbacks: Any, *, check_data: bool
+) -> dict[str, float]:
+    """Check, build and evaluate; see `Model.evaluate`."""
+    _compiled(core)
+    size = _evaluation_size("batch_size", batch_size)
+    check_data = boolean("check_data", check_data)
+    several = CallbackList(_listed(callbacks), model, {})
+    if is_batches(x):
+        _no_arrays_beside_batches(y, sample_weight, 0.0)
+        source = _batch_source(core, x, None, 1)
+        runtime = _built_for(core, source.first)
+        _check(source.first, runtime, check_data=check_data)
+        source.expect(runtime.built, check=_checker(runtime, check_data=check_data))
+        return _evaluate(runtime, source.data(), size, several)
+    data = _whole(core, x, y, sample_weight)
+    runtime = _built_for(core, data)
+    _check(data, runtime, check_data=check_data)
+    return _evaluate(runtime, [data], size, several)
+
+
+def predict(model: Model, core: Core, x: Any, batch_size: Any, callbacks: Any, *, check_data: bool) -> Structure[Array]:
+    """Check, build and predict; see `Model.predict`."""
+    size = _evaluation_size("batch_size", batch_size)
+    check_data = boolean("check_data", check_data)
+    several = CallbackList(_listed(callbacks), model, {})
+    parts = _inputs_of(core, iter(x)) if is_batches(x) else iter([_inputs(core, x)])
+    first = next(parts, None)
+    if first is None:
+        raise ValueError("`x` must give at least one batch, got none")
+    runtime = core.ensure(signature_of(first.x, first.x_names), None)
+    return _predict(runtime, _checked_parts(first, parts, runtime, check_data=check_data), size, several)
+
+
+def _compiled(core: Core) -> Compiled:
+    if core.compiled is None:
+        raise ValueError("the model has no loss yet: call compile first")
+    return core.compiled
+
+
+def _evaluation_size(argument: str, size: Any) -> int:
+    return BATCH_SIZE if size is None else integer(argument, size, 1)
+
+
+def _listed(callbacks: Any) -> list[Any]:
+    return [callbacks] if isinstance(callbacks, Callback) else list(callbacks or ())
+
+
+def _one_validation(validation_data: Any, fraction: float) -> None:
+    if validation_data is not None and fraction:
+        raise ValueError("give either `validation_data` or `validation_split`, not both")
+
+
+def _no_arrays_beside_batches(y: Any, sample_weight: Any, fraction: float) -> None:
+    for argument, given in (("y", y), ("sample_weight", sample_weight), ("validation_split", fraction or None)):
+        if given is not None:
+            raise ValueError(
+                f"`{argument}` must be left out when `x` is an iterable of batches, which holds everything"
+            )
+
+
+def _batch_source(core: Core, batches: Any, class_weight: Any, epochs: int) -> BatchSource:
+    source = BatchSource(batches, core.arrange, class_weight)
+    if source.once and epochs > 1:
+        raise ValueError(
+            f"`x` is an iterator, which gives its batches once, but {epochs} epochs were asked for; "
+            "give a list of batches or an object with __iter__"
+        )
+    return source
+
+
+def _whole(core: Core, x: Any, y: Any, sample_weight: Any) -> Data:
+    data = prepare(x, y, sample_weight, core.arrange)
+    if data.y_names is None:
+        raise ValueError("`y` is needed for the loss, got None")
+    return data
+
+
+def _inputs(core: Core, x: Any) -> Data:
+    return prepare(x, None, None, core.arrange)
+
+
+def _inputs_of(core: Core, batches: Iterator[Any]) -> Iterator[Data]:
+    return (_inputs(core, batch) for batch in batches)
+
+
+def _built_for(core: Core, data: Data) -> Runtime:
+    if data.y_names is None:
+        raise ValueError("`y` is needed for the loss, got None")
+    return core.ensure(signature_of(data.x, data.x_names), signature_of(data.y, data.y_names))
+
+
+def _check(data: Data, runtime: Runtime, *, check_data: bool) -> None:
+    if check_data:
+        check_values(data, runtime.built.classes)
+
+
+def _checker(runtime: Runtime, *, check_data: bool) -> Callable[[Data], None]:
+    return lambda data: _check(data, runtime, check_data=check_data)
+
+
+def _checked_parts(first: Data, rest: Iterator[Data], runtime: Runtime, *, check_data: bool) -> Iterable[Data]:
+    _check(first, runtime, check_data=check_data)
+    yield first
+    for part in rest:
+        check_data_signature(part, runtime.built)
+        _check(part, runtime, check_data=check_data)
+        yield part
+
+
+def _validation(
+    core: Core, runtime: Runtime, given: Any, held_out: Data | None, *, check_data: bool
+) -> Callable[[], Iterable[Data]] | None:
+    """Return what gives the validation data of an epoch, checked now."""
+    if held_out is not None:
+        _check(held_out, runtime, check_data=check_data)
+        return lambda: [held_out]
+    if given is None:
+        return None
+    with _named("validation_data"):
+        if is_batches(given):
+            source = BatchSource(given, core.arrange)
+            check_data_signature(source.first, runtime.built)
+            _check(source.first, runtime, check_data=check_data)
+            source.expect(runtime.built, check=_checker(runtime, check_data=check_data))
+            return source.data
+        data = _whole(core, *unpack(given, "validation_data"))
+        check_data_signature(data, runtime.built)
+        _check(data, runtime, check_data=check_data)
+        return lambda: [data]
+
+
+@contextmanager
+def _named(argument: str) -> Generator[None]:
+    """Say which argument an error is about."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"`{argument}`: {error}") from None

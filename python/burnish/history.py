@@ -1,0 +1,109 @@
+"""What happened in a fit."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = ["History"]
+
+
+class History:
+    """The record of a fit: a row an epoch and a row a step.
+
+    Attributes
+    ----------
+    history : dict of str to list of float
+        One number an epoch for each of "loss", the metrics, and "val_loss" and so on, as in Keras.
+    epoch : list of int
+        The epochs' numbers, from `initial_epoch` on.
+    """
+
+    def __init__(self) -> None:
+        self.history: dict[str, list[float]] = {}
+        self.epoch: list[int] = []
+        self._steps: list[dict[str, npt.NDArray[Any]]] = []
+
+    @property
+    def steps(self) -> dict[str, npt.NDArray[Any]]:
+        """The record of every micro-batch, a column each.
+
+        "epoch", "step" (within the epoch), "learning_rate", "loss" (its weighted mean), "weight" (sum of weights),
+        "gradient_norm" (before clipping) and "update_ratio" (norm of the update over that of the parameters; both NaN
+        where an accumulation group stayed open), "finite" (an update that was not is skipped), and the metrics.
+        """
+        names = self._steps[0] if self._steps else ()
+        return {name: np.concatenate([part[name] for part in self._steps]) for name in names}
+
+    def add_epoch(self, epoch: int, logs: dict[str, float]) -> None:
+        """Append a row for an epoch."""
+        self.epoch.append(epoch)
+        for name, value in logs.items():
+            self.history.setdefault(name, []).append(value)
+
+    def add_steps(self, columns: dict[str, npt.NDArray[Any]]) -> None:
+        """Append rows for steps."""
+        self._steps.append(columns)
+
+    def close_group(self, values: dict[str, float]) -> None:
+        """Complete the last step with the update that closed its accumulation group."""
+        for name in ("gradient_norm", "update_ratio", "finite"):
+            if name in values and self._steps:
+                self._steps[-1][name][-1] = values[name]
+
+    def to_pandas(self) -> Any:
+        """Return the epochs as a `pandas.DataFrame` indexed by epoch."""
+        import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
+
+        return pd.DataFrame(self.history, index=pd.Index(self.epoch, name="epoch"))
+
+    def plot(self, *, axes: Any = None) -> Any:
+        """Draw every curve over the epochs with matplotlib, a validation curve beside its own.
+
+        Parameters
+        ----------
+        axes : sequence of matplotlib.axes.Axes, optional
+            Where to draw, one for each of `loss` and the metrics; by default a new figure.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        names = [name for name in self.history if not name.startswith("val_")]
+        if axes is None:
+            import matplotlib.pyplot as plt
+
+            _, axes = plt.subplots(1, max(len(names), 1), figsize=(5 * max(len(names), 1), 3.5), squeeze=False)
+        axes = np.ravel(axes)
+        for name, axis in zip(names, axes, strict=True):
+            _draw(axis, name, self.epoch, self.history)
+        figure = axes[0].figure
+        figure.tight_layout()
+        return figure
+
+    def __repr__(self) -> str:
+        last = ", ".join(f"{name}={values[-1]:.4g}" for name, values in self.history.items())
+        return f"<History of {len(self.epoch)} epochs: {last}>"
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{escape(name)}</th>" for name in ("epoch", *self.history))
+        rows = "".join(self._html_row(index, epoch) for index, epoch in enumerate(self.epoch))
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+    def _html_row(self, index: int, epoch: int) -> str:
+        cells = [f"{values[index]:.6g}" if index < len(values) else "" for values in self.history.values()]
+        return "<tr>" + "".join(f"<td>{cell}</td>" for cell in (epoch + 1, *cells)) + "</tr>"
+
+
+def _draw(axis: Any, name: str, epochs: list[int], history: dict[str, list[float]]) -> None:
+    numbers = [epoch + 1 for epoch in epochs]
+    for curve, label in ((name, "training"), (f"val_{name}", "validation")):
+        if curve in history:
+            axis.plot(numbers[: len(history[curve])], history[curve], label=label)
+    axis.set(xlabel="epoch", ylabel=name)
+    axis.legend()

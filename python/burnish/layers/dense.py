@@ -1,0 +1,58 @@
+"""Fully connected layers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .. import activations, initializers, ops
+from .._errors import boolean, integer
+from .base import Layer
+
+if TYPE_CHECKING:
+    from .._value import Value
+
+__all__ = ["Dense"]
+
+
+class Dense(Layer):
+    """activation(x · kernel + bias) over the last axis: `(batch, …, in) -> (batch, …, units)`.
+
+    Parameters
+    ----------
+    units : int
+        The number of outputs.
+    activation : str or function, optional
+        Applied to the result; see `bn.layers.Activation`.
+    use_bias : bool, default True
+        Whether a bias is added.
+    kernel_initializer, bias_initializer : str or Initializer
+        How the parameters `kernel (in, units)` and `bias (units,)` start.
+    """
+
+    def __init__(
+        self,
+        units: int,
+        activation: activations.Activation = None,
+        use_bias: bool = True,  # noqa: FBT001, FBT002  Keras's order
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        *,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name)
+        self.units = integer("units", units, 1)
+        self.activation = activation
+        self.use_bias = boolean("use_bias", use_bias)
+        self.kernel_initializer = initializers.resolve(kernel_initializer)
+        self.bias_initializer = initializers.resolve(bias_initializer)
+        self._activate = activations.resolve(activation)
+
+    def call(self, x: Any) -> Value:
+        """Compute the layer's value."""
+        if x.ndim < 2:
+            raise ValueError(f"{self.default_name}: expected an input of shape (batch, features), got {x.shape}")
+        kernel = self.parameter("kernel", (x.shape[-1], self.units), self.kernel_initializer)
+        bias = self.parameter("bias", (self.units,), self.bias_initializer, role="bias") if self.use_bias else None
+        fused = activations.fused(self.activation)
+        y = ops.linear(x, kernel, bias, fused or "none")
+        return y if fused else self._activate(y)

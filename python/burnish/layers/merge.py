@@ -1,0 +1,50 @@
+"""Layers that join several values: `Add()([a, b])` or `Add()(a, b)`."""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+from .. import ops
+from .._structure import is_sequence
+from .base import Layer
+
+if TYPE_CHECKING:
+    from .._value import Value
+
+__all__ = ["Add", "Concatenate", "Multiply"]
+
+
+def _several(layer: Layer, inputs: tuple[Any, ...]) -> list[Any]:
+    values = list(inputs[0]) if len(inputs) == 1 and is_sequence(inputs[0]) else list(inputs)
+    if len(values) < 2:
+        raise ValueError(f"{layer.default_name}: expected at least two values, got {len(values)}")
+    return values
+
+
+class Add(Layer):
+    """The sum of values, broadcast as in NumPy."""
+
+    def call(self, *inputs: Any) -> Value:
+        """Compute the layer's value."""
+        return reduce(ops.add, _several(self, inputs))
+
+
+class Multiply(Layer):
+    """The product of values, element by element, broadcast as in NumPy."""
+
+    def call(self, *inputs: Any) -> Value:
+        """Compute the layer's value."""
+        return reduce(ops.multiply, _several(self, inputs))
+
+
+class Concatenate(Layer):
+    """Values joined along an axis; all other lengths agree."""
+
+    def __init__(self, axis: int = -1, *, name: str | None = None) -> None:
+        super().__init__(name)
+        self.axis = axis
+
+    def call(self, *inputs: Any) -> Value:
+        """Compute the layer's value."""
+        return ops.concatenate(_several(self, inputs), self.axis)

@@ -1,0 +1,107 @@
+"""Normalisation layers."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from .. import ops
+from .._errors import boolean, number
+from .base import Layer
+
+if TYPE_CHECKING:
+    from .._value import Value
+
+__all__ = ["BatchNorm", "LayerNorm"]
+
+
+class BatchNorm(Layer):
+    """(x - mean) / sqrt(variance + epsilon) · scale + offset, per feature of the last axis (Ioffe and Szegedy 2015).
+
+    In training, mean and biased variance are those of the micro-batch; the buffers `moving_mean` and `moving_variance`
+    then move to momentum · old + (1 - momentum) · new, with the unbiased variance. Otherwise, and when the layer is
+    frozen, the buffers are used.
+
+    Parameters
+    ----------
+    momentum : float in [0, 1], default 0.9
+        The part of the old statistics that is kept. (PyTorch's momentum is 1 minus this; Keras's default is 0.99.)
+    epsilon : float, default 1e-5
+        Added to the variance. (Keras: 1e-3.)
+    center, scale : bool, default True
+        Whether there is an `offset`, a `scale`.
+    """
+
+    def __init__(
+        self,
+        *,
+        momentum: float = 0.9,
+        epsilon: float = 1e-5,
+        center: bool = True,
+        scale: bool = True,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name)
+        self.momentum = number("momentum", momentum, 0, 1)
+        self.epsilon = number("epsilon", epsilon, 0)
+        self.center = boolean("center", center)
+        self.scale = boolean("scale", scale)
+
+    def call(self, x: Any, *, training: bool = False) -> Value:
+        """Compute the layer's value."""
+        shape = (x.shape[-1],)
+        moving_mean = self.buffer("moving_mean", shape, "zeros")
+        moving_variance = self.buffer("moving_variance", shape, "ones")
+        factor = self.parameter("scale", shape, "ones", role="scale") if self.scale else None
+        offset = self.parameter("offset", shape, "zeros", role="bias") if self.center else None
+        if training and not self._frozen():
+            mean, variance = self._statistics(x, moving_mean, moving_variance)
+        else:
+            mean, variance = moving_mean, moving_variance
+        inverse = ops.rsqrt(variance + self.epsilon)
+        inverse = inverse if factor is None else inverse * factor
+        y = (x - mean) * inverse
+        return y if offset is None else y + offset
+
+    def _frozen(self) -> bool:
+        names = [name for name, there in (("scale", self.scale), ("offset", self.center)) if there]
+        return self.is_frozen(*(names or ["moving_mean"]))
+
+    def _statistics(self, x: Any, moving_mean: Value, moving_variance: Value) -> tuple[Value, Value]:
+        axes = range(x.ndim - 1)
+        mean = ops.mean(x, axes)
+        variance = ops.mean(ops.square(x - mean), axes)
+        unbiased = variance * _bessel(x)
+        keep = self.momentum
+        self.assign("moving_mean", keep * moving_mean + (1 - keep) * mean)
+        self.assign("moving_variance", keep * moving_variance + (1 - keep) * unbiased)
+        return mean, variance
+
+
+def _bessel(x: Any) -> Value:
+    """Return n / (n - 1) for n values a feature; the batch's length is known only when the program runs."""
+    inner = math.prod(x.shape[1:-1])
+    sample = ops.reshape(x, (x.shape[0], inner * x.shape[-1]))[:, :1]
+    count = ops.sum(ops.ones_like(sample)) * float(inner)
+    return count / ops.maximum(count - 1.0, 1.0)
+
+
+class LayerNorm(Layer):
+    """(x - mean) / sqrt(variance + epsilon) · scale + offset, statistics over the last axis (Ba et al. 2016).
+
+    Parameters
+    ----------
+    epsilon : float, default 1e-5
+        Added to the variance. (Keras: 1e-3.)
+    """
+
+    def __init__(self, *, epsilon: float = 1e-5, name: str | None = None) -> None:
+        super().__init__(name)
+        self.epsilon = number("epsilon", epsilon, 0)
+
+    def call(self, x: Any) -> Value:
+        """Compute the layer's value."""
+        shape = (x.shape[-1],)
+        factor = self.parameter("scale", shape, "ones", role="scale")
+        offset = self.parameter("offset", shape, "zeros", role="bias")
+        return ops.layer_norm(x, factor, offset, self.epsilon)

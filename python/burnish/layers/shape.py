@@ -1,0 +1,61 @@
+"""Layers that change the shape of a sample; axis 0 stays the batch."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from .. import ops
+from .._errors import integer
+from .base import Layer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .._value import Value
+
+__all__ = ["Flatten", "Permute", "Reshape"]
+
+
+class Flatten(Layer):
+    """`(batch, a, b, …) -> (batch, a · b · …)`."""
+
+    def call(self, x: Any) -> Value:
+        """Compute the layer's value."""
+        return ops.reshape(x, (x.shape[0], math.prod(x.shape[1:])))
+
+
+class Reshape(Layer):
+    """`(batch, …) -> (batch, *target_shape)`; one length may be -1 and is worked out."""
+
+    def __init__(self, target_shape: Sequence[int], *, name: str | None = None) -> None:
+        super().__init__(name)
+        self.target_shape = tuple(integer("target_shape", length, -1) for length in target_shape)
+        if self.target_shape.count(-1) > 1:
+            raise ValueError(f"`target_shape` may hold one -1, got {self.target_shape}")
+
+    def call(self, x: Any) -> Value:
+        """Compute the layer's value."""
+        size = math.prod(x.shape[1:])
+        known = math.prod(length for length in self.target_shape if length != -1)
+        whole = size % known == 0 if -1 in self.target_shape and known else size == known
+        if not whole:
+            raise ValueError(f"{self.default_name}: {size} elements of {x.shape} do not fit {self.target_shape}")
+        shape = [size // known if length == -1 else length for length in self.target_shape]
+        return ops.reshape(x, (x.shape[0], *shape))
+
+
+class Permute(Layer):
+    """Reorder the axes of a sample, counted from 1: `Permute((2, 1))` turns `(batch, a, b)` into `(batch, b, a)`."""
+
+    def __init__(self, dims: Sequence[int], *, name: str | None = None) -> None:
+        super().__init__(name)
+        self.dims = tuple(integer("dims", axis, 1) for axis in dims)
+        if sorted(self.dims) != list(range(1, len(self.dims) + 1)):
+            raise ValueError(f"`dims` must be an order of 1 to {len(self.dims)}, got {self.dims}")
+
+    def call(self, x: Any) -> Value:
+        """Compute the layer's value."""
+        if x.ndim != len(self.dims) + 1:
+            raise ValueError(f"{self.default_name}: expected {len(self.dims) + 1} axes, got shape {x.shape}")
+        return ops.transpose(x, (0, *self.dims))

@@ -1,0 +1,330 @@
+"""The model: a layer that can be compiled, trained, asked and saved."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from . import _compile, _freeze, _storage, _training
+from ._fit import close_group
+from ._runtime import Core
+from ._summary import summary_table
+from .layers.base import Layer, layers_and_paths
+from .optimizers import checked_learning_rate, learning_rate_at
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from os import PathLike
+
+    from ._data import Array
+    from .history import History
+    from .optimizers import LearningRate
+
+__all__ = ["Model", "core_of"]
+
+
+class Model(Layer):
+    """A network from arrays to arrays. Three ways to make one: `Sequential`, `Model(inputs, outputs)`, or a subclass.
+
+    Parameters
+    ----------
+    inputs : value of `Input`, or a list or dict of them
+        Where the functional form begins.
+    outputs : value made from them, or a list or dict of such values
+        Where it ends.
+    name : str, optional
+        The model's name when it is a layer of another one.
+
+    Notes
+    -----
+    A model inside a model is a layer. What it has learnt is copied into the outer model when that one is built; from
+    then on each has its own numbers.
+
+    Examples
+    --------
+    >>> import burnish as bn
+    >>> class Twin(bn.Model):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.left, self.right = bn.layers.Dense(4), bn.layers.Dense(4)
+    ...     def call(self, x):
+    ...         return self.left(x) * self.right(x)
+    >>> sorted(Twin().build((None, 3)).parameters())
+    ['left.bias', 'left.kernel', 'right.bias', 'right.kernel']
+    """
+
+    history: History | None = None
+    stop_training = False
+
+    def __new__(cls, *arguments: Any, **options: Any) -> Any:
+        """Make a functional model when the base class is called with inputs."""
+        if cls is Model and (arguments or "inputs" in options):
+            from .functional import Functional
+
+            return object.__new__(Functional)
+        return object.__new__(cls)
+
+    def compile(
+        self,
+        loss: Any,
+        optimizer: Any = "adam",
+        learning_rate: LearningRate | None = None,
+        metrics: Any = (),
+        *,
+        weight_decay: float | None = None,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        accumulate_gradients: int = 1,
+        grad_method: str = "autodiff",
+        precision: str = "float32",
+        device: str = "cpu",
+        seed: int = 0,
+    ) -> None:
+        """Say what to minimise and how. The weights stay; the optimizer starts anew.
+
+        Parameters
+        ----------
+        loss : str, Loss or function, or a list or dict of them
+            A name of `bn.losses`, or any function `(target, prediction) -> value per sample`; for several outputs one
+            each (None: no loss), whose sum is minimised.
+        optimizer : str or Optimizer
+            A name or an object of `bn.optimizers`.
+        learning_rate : float or function of int, optional
+            Instead of the optimizer's: a number, or a function of the index 0, 1, … of the update about to be made.
+        metrics : list of str or function, or a dict of such lists
+            Names of `bn.metrics`, or functions like losses; exact over the whole set. Sample weights apply to them.
+        weight_decay : float, optional
+            Instead of the optimizer's; applies to kernels and embeddings.
+        clip_norm, clip_value : float, optional
+            The greatest norm of all gradients together; the greatest size of each element. Value first, then norm.
+        accumulate_gradients : int, default 1
+            How many batches make one update, weighted by their samples; an epoch's last group may be smaller.
+        grad_method : {"autodiff", "numerical", "numerical_batch"}
+            Reverse mode, or central (2N) or one-sided (N + 1) differences.
+        precision : {"float32", "float64"}
+            What to compute in.
+        device : str, default "cpu"
+            One of `bn.devices()`, or "auto".
+        seed : int, default 0
+            Decides initial weights (of a model not built yet), shuffles and dropout.
+        """
+        compiled = _compile.resolve(
+            loss,
+            optimizer,
+            learning_rate,
+            metrics,
+            weight_decay=weight_decay,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
+            accumulate_gradients=accumulate_gradients,
+            grad_method=grad_method,
+            precision=precision,
+            device=device,
+            seed=seed,
+        )
+        core = core_of(self)
+        core.compiled, core.learning_rate = compiled, compiled.learning_rate
+        core.position.restart_updates()
+
+    def fit(
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        batch_size: int = 32,
+        epochs: int = 1,
+        validation_data: Any = None,
+        validation_split: float = 0.0,
+        shuffle: bool = True,
+        sample_weight: Any = None,
+        class_weight: Mapping[int, float] | None = None,
+        callbacks: Any = (),
+        verbose: Any = "auto",
+        initial_epoch: int = 0,
+        validation_batch_size: int | None = None,
+        check_data: bool = True,
+    ) -> History:
+        """Train, and return the history (which `self.history` holds already while the fit runs).
+
+        Parameters
+        ----------
+        x, y : array_like, or dict or tuple of them
+            Rows of samples and targets: anything `numpy.asarray` takes, of any float up to 64 bits, integers or
+            booleans, in any memory layout. They are read where they lie, row by row; changing them during the fit gives
+            undefined numbers. Instead, `x` may be an iterable of batches `(x, y)` or `(x, y, sample_weight)`, read once
+            an epoch.
+        batch_size : int, default 32
+            Rows of one batch; the last one may be smaller.
+        epochs : int, default 1
+            The epoch to stop before, counted from `initial_epoch`.
+        validation_data : tuple (x, y) or (x, y, sample_weight), or an iterable of batches, optional
+            What to evaluate on after each epoch.
+        validation_split : float in [0, 1), default 0
+            The part of the rows, the last ones, to hold out for that.
+        shuffle : bool, default True
+            Whether each epoch has its own order, a function of the seed and the epoch.
+        sample_weight : array_like of shape (rows,), optional
+            The weight of each row in losses and metrics.
+        class_weight : dict of int to float, optional
+            A factor for the weight of each row by its label.
+        callbacks : Callback or list of Callback
+            See `bn.callbacks`.
+        verbose : {"auto", 0, 1, 2}
+            0: silent; 1 and "auto": a progress bar on a terminal, else as 2; 2: a line an epoch.
+        initial_epoch : int, default 0
+            The number of the first epoch.
+        validation_batch_size : int, optional
+            Rows at once in validation (default 256); memory only.
+        check_data : bool, default True
+            Whether the data is searched for NaN and infinity, and labels for being classes, before the first step.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Before the first step, if anything does not fit; the model is then as before.
+        KeyboardInterrupt
+            Within a second of Ctrl-C; the model has made its last whole update and can be used, saved and trained on.
+        """
+        return _training.fit(
+            self,
+            core_of(self),
+            x,
+            y,
+            batch_size=batch_size,
+            epochs=epochs,
+            validation_data=validation_data,
+            validation_split=validation_split,
+            shuffle=shuffle,
+            sample_weight=sample_weight,
+            class_weight=class_weight,
+            callbacks=callbacks,
+            verbose=verbose,
+            initial_epoch=initial_epoch,
+            validation_batch_size=validation_batch_size,
+            check_data=check_data,
+        )
+
+    def train_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Mapping[int, float] | None = None
+    ) -> dict[str, float]:
+        """Train on one batch; return its loss and metrics, as they were before the update."""
+        return _training.train_on_batch(core_of(self), x, y, sample_weight, class_weight)
+
+    def evaluate(
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        batch_size: int | None = None,
+        sample_weight: Any = None,
+        callbacks: Any = (),
+        check_data: bool = True,
+    ) -> dict[str, float]:
+        """Return loss and metrics over a whole set (arrays or batches), the same for every batch size."""
+        return _training.evaluate(
+            self, core_of(self), x, y, batch_size, sample_weight, callbacks, check_data=check_data
+        )
+
+    def predict(self, x: Any, *, batch_size: int | None = None, callbacks: Any = (), check_data: bool = True) -> Any:
+        """Return the outputs for arrays (or an iterable of them): an array, or a tuple or dict of arrays."""
+        return _training.predict(self, core_of(self), x, batch_size, callbacks, check_data=check_data)
+
+    def build(self, input_shape: Any) -> Model:
+        """Create the weights before any data is seen, and return the model.
+
+        `input_shape` is a shape such as `(None, 784)`, the batch first; for several inputs a tuple or dict of them.
+        """
+        from ._shapes import signature_from_shapes
+
+        core = core_of(self)
+        core.ensure(signature_from_shapes(core.arrange, input_shape), None)
+        return self
+
+    def parameters(self, *, buffers: bool = False) -> dict[str, Array]:
+        """Return copies of the parameters by path; with `buffers`, of running statistics and the like, too."""
+        runtime = core_of(self).ready()
+        state = runtime.session.state()
+        wanted = {path for path, *_ in runtime.built.program.parameters()}
+        return {path: array for path, array in state.items() if buffers or path in wanted}
+
+    def set_parameters(self, arrays: Mapping[str, Any]) -> None:
+        """Set some parameters and buffers by path; nothing changes if one of them does not fit."""
+        _storage.set_parameters(core_of(self).ready(), arrays)
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the next update; set it to a number or a function of the update's index."""
+        core = core_of(self)
+        return learning_rate_at(core.learning_rate, core.position.update)
+
+    @learning_rate.setter
+    def learning_rate(self, value: LearningRate) -> None:
+        core_of(self).learning_rate = checked_learning_rate(value)
+
+    @property
+    def device(self) -> str:
+        """Where the model runs."""
+        compiled = core_of(self).compiled
+        return "cpu" if compiled is None else compiled.device
+
+    def freeze(self, pattern: str = "*") -> None:
+        """Keep parameters as they are: those whose path, or a layer above them, matches a glob. Takes effect at once.
+
+        A frozen BatchNorm keeps its statistics as well and uses them in training.
+        """
+        self._set_rule(pattern, frozen=True)
+
+    def unfreeze(self, pattern: str = "*") -> None:
+        """Train these parameters again; the last of `freeze` and `unfreeze` that matches decides."""
+        self._set_rule(pattern, frozen=False)
+
+    def summary(self) -> None:
+        """Print a table of the layers with output shapes and numbers of parameters."""
+        print(summary_table(core_of(self).ready().built))
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write everything to one safetensors file, whole or not at all; see `bn.load`."""
+        core = core_of(self)
+        _storage.save(core, core.ready(), path)
+
+    def save_weights(self, path: str | PathLike[str]) -> None:
+        """Write parameters and buffers to a plain safetensors file, under their paths."""
+        _storage.save_weights(core_of(self).ready(), path)
+
+    def load_weights(self, path: str | PathLike[str], *, strict: bool = True) -> _storage.Difference:
+        """Read parameters and buffers from a safetensors file.
+
+        Without `strict`, those that fit are taken. Returns which paths were missing, unexpected or misshapen; with
+        `strict`, any of them is a ValueError and the model is as before.
+        """
+        return _storage.load_weights(core_of(self).ready(), path, strict=strict)
+
+    def _set_rule(self, pattern: str, *, frozen: bool) -> None:
+        core = core_of(self)
+        runtime = core.ready()
+        program = runtime.built.program
+        _freeze.check(pattern, [path for path, *_ in [*program.parameters(), *program.buffers()]])
+        close_group(core, runtime)
+        old, core.rules = core.rules, (*core.rules, (pattern, frozen))
+        try:
+            core.ready()
+        except BaseException:
+            core.rules = old
+            raise
+
+
+def core_of(model: Model) -> Core:
+    """Return what a model keeps for itself, made when first asked for: a subclass need not call super().__init__."""
+    kept = vars(model)
+    if "_core" not in kept:
+        kept["_core"] = Core(model, lambda: _inherited(model))
+    return kept["_core"]
+
+
+def _inherited(model: Model) -> dict[str, Array]:
+    """Return the numbers of trained models inside a model, under their paths there."""
+    arrays: dict[str, Array] = {}
+    for layer, path in layers_and_paths(model):
+        runtime = core_of(layer).runtime if isinstance(layer, Model) and layer is not model else None
+        if runtime is not None:
+            arrays |= {f"{path}.{name}": array for name, array in runtime.session.state().items()}
+    return arrays

@@ -1,0 +1,119 @@
+"""Functions of two values with NumPy's broadcasting, comparisons and choices."""
+
+from __future__ import annotations
+
+from .._errors import choice
+from .._value import Operand, Value, apply, binary, kind_of
+from .._value import cast as _cast
+
+__all__ = [
+    "add",
+    "cast",
+    "divide",
+    "equal",
+    "greater",
+    "greater_equal",
+    "less",
+    "less_equal",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "maximum",
+    "minimum",
+    "multiply",
+    "not_equal",
+    "power",
+    "subtract",
+    "where",
+]
+
+
+def add(a: Operand, b: Operand) -> Value:
+    """Return a + b."""
+    return binary("add", a, b)
+
+
+def subtract(a: Operand, b: Operand) -> Value:
+    """Return a - b."""
+    return binary("subtract", a, b)
+
+
+def multiply(a: Operand, b: Operand) -> Value:
+    """Return a · b."""
+    return binary("multiply", a, b)
+
+
+def divide(a: Operand, b: Operand) -> Value:
+    """Return a / b as a float."""
+    return binary("divide", a, b, floating=True)
+
+
+def power(a: Operand, b: Operand) -> Value:
+    """Return a^b as a float."""
+    return binary("power", a, b, floating=True)
+
+
+def maximum(a: Operand, b: Operand) -> Value:
+    """Return the larger of a and b, element by element."""
+    return binary("maximum", a, b)
+
+
+def minimum(a: Operand, b: Operand) -> Value:
+    """Return the smaller of a and b, element by element."""
+    return binary("minimum", a, b)
+
+
+def equal(a: Operand, b: Operand) -> Value:
+    """Return whether a = b, element by element."""
+    return binary("equal", a, b)
+
+
+def not_equal(a: Operand, b: Operand) -> Value:
+    """Return whether a differs from b, element by element."""
+    return binary("not_equal", a, b)
+
+
+def greater(a: Operand, b: Operand) -> Value:
+    """Return whether a > b, element by element."""
+    return binary("greater", a, b)
+
+
+def greater_equal(a: Operand, b: Operand) -> Value:
+    """Return whether a ≥ b, element by element."""
+    return binary("greater_equal", a, b)
+
+
+def less(a: Operand, b: Operand) -> Value:
+    """Return whether a < b, element by element."""
+    return binary("less", a, b)
+
+
+def less_equal(a: Operand, b: Operand) -> Value:
+    """Return whether a ≤ b, element by element."""
+    return binary("less_equal", a, b)
+
+
+def logical_and(a: Operand, b: Operand) -> Value:
+    """Return whether both hold, element by element."""
+    return apply("logical_and", _cast(a, "bool"), _cast(b, "bool"))
+
+
+def logical_or(a: Operand, b: Operand) -> Value:
+    """Return whether either holds, element by element."""
+    return apply("logical_or", _cast(a, "bool"), _cast(b, "bool"))
+
+
+def logical_not(x: Operand) -> Value:
+    """Return whether x does not hold, element by element."""
+    return apply("logical_not", _cast(x, "bool"))
+
+
+def where(condition: Operand, a: Operand, b: Operand) -> Value:
+    """Return a where the condition holds and b elsewhere."""
+    kind = "float" if "float" in (kind_of(a), kind_of(b)) else "int"
+    return apply("where", _cast(condition, "bool"), _cast(a, kind), _cast(b, kind))
+
+
+def cast(x: Operand, kind: str) -> Value:
+    """Return x as "float" (the model's precision), "int" (32 bits, cut towards zero) or "bool" (not zero)."""
+    return apply("cast", x, kind=choice("kind", kind, ("float", "int", "bool")))

@@ -1,0 +1,132 @@
+"""Functions of one number, element by element; integers are taken as floats."""
+
+from __future__ import annotations
+
+from .._value import Operand, Value, apply, binary, cast
+
+__all__ = [
+    "abs",
+    "ceil",
+    "clip",
+    "cos",
+    "erf",
+    "exp",
+    "floor",
+    "log",
+    "log1p",
+    "negative",
+    "ones_like",
+    "reciprocal",
+    "round",
+    "rsqrt",
+    "sign",
+    "sin",
+    "sqrt",
+    "square",
+    "stop_gradient",
+    "zeros_like",
+]
+
+
+def _unary(operation: str, x: Operand) -> Value:
+    return apply(operation, cast(x, "float"))
+
+
+def negative(x: Operand) -> Value:
+    """Return -x."""
+    return _unary("neg", x)
+
+
+def exp(x: Operand) -> Value:
+    """Return e^x."""
+    return _unary("exp", x)
+
+
+def log(x: Operand) -> Value:
+    """Return the natural logarithm of x."""
+    return _unary("log", x)
+
+
+def log1p(x: Operand) -> Value:
+    """Return log(1 + x), exact for small x."""
+    return _unary("log1p", x)
+
+
+def sqrt(x: Operand) -> Value:
+    """Return the square root of x."""
+    return _unary("sqrt", x)
+
+
+def rsqrt(x: Operand) -> Value:
+    """Return 1 / sqrt(x)."""
+    return _unary("rsqrt", x)
+
+
+def reciprocal(x: Operand) -> Value:
+    """Return 1 / x."""
+    return _unary("reciprocal", x)
+
+
+def square(x: Operand) -> Value:
+    """Return x²."""
+    return _unary("square", x)
+
+
+def abs(x: Operand) -> Value:  # noqa: A001  NumPy's name
+    """Return |x|; its slope at 0 is 0."""
+    return _unary("abs", x)
+
+
+def sign(x: Operand) -> Value:
+    """Return -1, 0 or 1 by the sign of x; no gradient passes."""
+    return _unary("sign", x)
+
+
+def sin(x: Operand) -> Value:
+    """Return the sine of x in radians."""
+    return _unary("sin", x)
+
+
+def cos(x: Operand) -> Value:
+    """Return the cosine of x in radians."""
+    return _unary("cos", x)
+
+
+def erf(x: Operand) -> Value:
+    """Return the error function 2/sqrt(pi) · the integral of exp(-t²) from 0 to x."""
+    return _unary("erf", x)
+
+
+def floor(x: Operand) -> Value:
+    """Return the greatest whole number not above x; no gradient passes."""
+    return _unary("floor", x)
+
+
+def ceil(x: Operand) -> Value:
+    """Return the least whole number not below x; no gradient passes."""
+    return _unary("ceil", x)
+
+
+def round(x: Operand) -> Value:  # noqa: A001  NumPy's name
+    """Return the nearest whole number, halves to even; no gradient passes."""
+    return _unary("round", x)
+
+
+def clip(x: Operand, low: Operand, high: Operand) -> Value:
+    """Return x held between low and high."""
+    return binary("minimum", binary("maximum", x, low), high)
+
+
+def stop_gradient(x: Operand) -> Value:
+    """Return x as a constant to gradients."""
+    return _unary("stop_gradient", x)
+
+
+def ones_like(x: Operand) -> Value:
+    """Return ones in the shape of x."""
+    return apply("where", binary("greater", x, 0.0), 1.0, 1.0)
+
+
+def zeros_like(x: Operand) -> Value:
+    """Return zeros in the shape of x."""
+    return apply("where", binary("greater", x, 0.0), 0.0, 0.0)

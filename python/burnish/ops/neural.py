@@ -1,0 +1,103 @@
+"""Products, convolutions, pooling, normalisation, dropout and the fused cross entropy."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from .._value import Operand, Value, apply, binary, cast, shape_of
+from .indexing import as_index
+
+__all__ = [
+    "avg_pool2d",
+    "conv2d",
+    "cross_entropy",
+    "dropout",
+    "layer_norm",
+    "linear",
+    "matmul",
+    "max_pool2d",
+    "random_normal_like",
+    "random_uniform_like",
+]
+
+Pair: TypeAlias = tuple[int, int]
+Padding: TypeAlias = tuple[Pair, Pair]
+
+
+def matmul(a: Operand, b: Operand) -> Value:
+    """Return the matrix product of the last two axes; leading axes broadcast: `(…, n, k), (…, k, m) -> (…, n, m)`."""
+    return binary("matmul", a, b, floating=True)
+
+
+def linear(x: Operand, kernel: Operand, bias: Operand | None = None, activation: str = "none") -> Value:
+    """Return activation(x · kernel + bias) in one operation: `(…, in), (in, out), (out,) -> (…, out)`.
+
+    `activation` is "none" or an operation of one float without attributes, such as "relu" or "tanh".
+    """
+    inputs = [cast(x, "float"), kernel, *([] if bias is None else [bias])]
+    return apply("linear", *inputs, activation=activation)
+
+
+def conv2d(
+    x: Operand,
+    kernel: Operand,
+    bias: Operand | None = None,
+    *,
+    strides: Pair = (1, 1),
+    padding: Padding = ((0, 0), (0, 0)),
+    dilation: Pair = (1, 1),
+    groups: int = 1,
+    activation: str = "none",
+) -> Value:
+    """Return the cross-correlation of images with a kernel, channels last.
+
+    `x (batch, h, w, in), kernel (kh, kw, in / groups, out), bias (out,) -> (batch, h', w', out)`; `padding` is
+    ((top, bottom), (left, right)) zeros.
+    """
+    inputs = [cast(x, "float"), kernel, *([] if bias is None else [bias])]
+    options = {"strides": list(strides), "padding": [list(pair) for pair in padding], "dilation": list(dilation)}
+    return apply("conv2d", *inputs, **options, groups=groups, activation=activation)
+
+
+def max_pool2d(x: Operand, size: Pair, strides: Pair | None = None, padding: Padding = ((0, 0), (0, 0))) -> Value:
+    """Return the largest element of each window of images, channels last; padding never wins."""
+    return _pool("max_pool2d", x, size, strides, padding)
+
+
+def avg_pool2d(x: Operand, size: Pair, strides: Pair | None = None, padding: Padding = ((0, 0), (0, 0))) -> Value:
+    """Return the mean of each window of images, channels last; padding does not count."""
+    return _pool("avg_pool2d", x, size, strides, padding)
+
+
+def layer_norm(x: Operand, scale: Operand, offset: Operand, eps: float = 1e-5) -> Value:
+    """Return (x - mean) / sqrt(variance + eps) · scale + offset, statistics over the last axis (Ba et al. 2016)."""
+    return apply("layer_norm", cast(x, "float"), scale, offset, eps=eps)
+
+
+def dropout(x: Operand, rate: float) -> Value:
+    """Return x with a random fraction set to 0 and the rest divided by 1 - rate (Srivastava et al. 2014)."""
+    return apply("dropout", cast(x, "float"), rate=rate)
+
+
+def random_normal_like(x: Operand) -> Value:
+    """Return standard normal numbers in the shape of x, others in every step."""
+    return apply("random_normal_like", cast(x, "float"))
+
+
+def random_uniform_like(x: Operand) -> Value:
+    """Return uniform numbers in [0, 1) in the shape of x, others in every step."""
+    return apply("random_uniform_like", cast(x, "float"))
+
+
+def cross_entropy(logits: Operand, labels: Operand, label_smoothing: float = 0.0) -> Value:
+    """Return log Σ exp(logits) - logits[label] over the last axis: `(…, classes), (…) -> (…)`.
+
+    With `label_smoothing` s the target is 1 - s at the label plus s / classes everywhere.
+    """
+    classes = shape_of(logits)[-1]
+    return apply("cross_entropy", cast(logits, "float"), as_index(labels, classes), label_smoothing=label_smoothing)
+
+
+def _pool(operation: str, x: Operand, size: Pair, strides: Pair | None, padding: Padding) -> Value:
+    options = {"size": list(size), "strides": list(strides or size), "padding": [list(pair) for pair in padding]}
+    return apply(operation, cast(x, "float"), **options)
