@@ -1,0 +1,282 @@
+//! Convolution over `(batch, height, width, channels)` as products of unrolled patches, a few images at a time so that
+//! the patches stay in the cache, images shared out among threads.
+
+use rayon::prelude::*;
+
+use super::gemm::{Matrix, gemm_serial};
+use super::{uninitialised, vectorised};
+use crate::ops::Window;
+use crate::tensor::Real;
+
+/// The sizes of one convolution.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    pub window: Window,
+    /// Height, width and channels of an image.
+    pub input: [usize; 3],
+    /// Height and width of the output.
+    pub output: [usize; 2],
+    pub groups: usize,
+    /// Output channels of all groups.
+    pub filters: usize,
+}
+
+/// Bytes of unrolled patches that fit the second-level cache beside the kernel and the output.
+const TILE_BYTES: usize = 192 * 1024;
+
+impl Sizes {
+    fn image(&self) -> usize {
+        self.input.iter().product()
+    }
+
+    fn pixels(&self) -> usize {
+        self.output[0] * self.output[1]
+    }
+
+    fn group_channels(&self) -> usize {
+        self.input[2] / self.groups
+    }
+
+    /// Elements of one patch of one group.
+    fn patch(&self) -> usize {
+        self.window.size[0] * self.window.size[1] * self.group_channels()
+    }
+
+    fn group_filters(&self) -> usize {
+        self.filters / self.groups
+    }
+
+    /// Rows of output that one tile covers.
+    fn tile_rows<E>(&self) -> usize {
+        let row = self.output[1] * self.patch() * size_of::<E>();
+        (TILE_BYTES / row.max(1)).clamp(1, self.output[0].max(1))
+    }
+
+    /// The kernel of a group: `[patch, group_filters]` inside `[kh, kw, in/groups, filters]`.
+    fn kernel<'a, E>(&self, kernel: &'a [E], group: usize) -> Matrix<'a, E> {
+        let values = &kernel[group * self.group_filters()..];
+        Matrix { values, row_stride: self.filters as isize, column_stride: 1 }
+    }
+
+    /// Images of a batch that one thread takes.
+    fn images_a_thread(&self, batch: usize) -> usize {
+        batch.div_ceil(rayon::current_num_threads()).max(1)
+    }
+}
+
+/// Unrolls the patches under some rows of output: `[rows · width, patch]`.
+fn unroll<E: Real>(sizes: &Sizes, image: &[E], group: usize, rows: std::ops::Range<usize>, patches: &mut [E]) {
+    let [height, width, channels] = sizes.input;
+    let depth = sizes.group_channels();
+    let window = &sizes.window;
+    let mut to = 0;
+    for row in rows {
+        for column in 0..sizes.output[1] {
+            for window_row in 0..window.size[0] {
+                let run = window.size[1] * depth;
+                let Some(y) = window.source(0, row, window_row, height) else {
+                    patches[to..to + run].fill(E::default());
+                    to += run;
+                    continue;
+                };
+                let first = window.source(1, column, 0, width);
+                let last = window.source(1, column, window.size[1] - 1, width);
+                if let (Some(x), Some(_), 1, true) = (first, last, window.dilation[1], depth == channels) {
+                    let from = (y * width + x) * channels;
+                    copy_run(&mut patches[to..to + run], &image[from..from + run]);
+                    to += run;
+                    continue;
+                }
+                for window_column in 0..window.size[1] {
+                    let piece = &mut patches[to..to + depth];
+                    match window.source(1, column, window_column, width) {
+                        Some(x) => {
+                            let from = (y * width + x) * channels + group * depth;
+                            piece.copy_from_slice(&image[from..from + depth]);
+                        }
+                        None => piece.fill(E::default()),
+                    }
+                    to += depth;
+                }
+            }
+        }
+    }
+}
+
+/// A copy without the call that `memcpy` costs on the few elements of thin images.
+#[inline(always)]
+fn copy_run<E: Real>(to: &mut [E], from: &[E]) {
+    if to.len() <= 8 {
+        to.iter_mut().zip(from).for_each(|(to, &from)| *to = from);
+    } else {
+        to.copy_from_slice(from);
+    }
+}
+
+/// The transpose of [`unroll`]: adds patches to the image.
+fn roll<E: Real>(sizes: &Sizes, patches: &[E], group: usize, rows: std::ops::Range<usize>, image: &mut [E]) {
+    let [height, width, channels] = sizes.input;
+    let depth = sizes.group_channels();
+    let window = &sizes.window;
+    let mut from = 0;
+    for row in rows {
+        for column in 0..sizes.output[1] {
+            for window_row in 0..window.size[0] {
+                let run = window.size[1] * depth;
+                let Some(y) = window.source(0, row, window_row, height) else {
+                    from += run;
+                    continue;
+                };
+                let first = window.source(1, column, 0, width);
+                let last = window.source(1, column, window.size[1] - 1, width);
+                if let (Some(x), Some(_), 1, true) = (first, last, window.dilation[1], depth == channels) {
+                    let to = (y * width + x) * channels;
+                    add_run(&mut image[to..to + run], &patches[from..from + run]);
+                    from += run;
+                    continue;
+                }
+                for window_column in 0..window.size[1] {
+                    if let Some(x) = window.source(1, column, window_column, width) {
+                        let to = (y * width + x) * channels + group * depth;
+                        add_run(&mut image[to..to + depth], &patches[from..from + depth]);
+                    }
+                    from += depth;
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn add_run<E: Real>(to: &mut [E], from: &[E]) {
+    to.iter_mut().zip(from).for_each(|(to, &from)| *to = *to + from);
+}
+
+/// `activation(conv(x) + bias)` for a whole batch.
+pub(crate) fn forward<E: Real>(
+    sizes: &Sizes,
+    x: &[E],
+    kernel: &[E],
+    bias: Option<&[E]>,
+    activate: impl Fn(&mut [E]) + Sync,
+) -> Vec<E> {
+    let (image, output) = (sizes.image(), sizes.pixels() * sizes.filters);
+    let batch = x.len() / image.max(1);
+    let mut y = uninitialised::<E>(batch * output);
+    let images = sizes.images_a_thread(batch);
+    y.par_chunks_mut((images * output).max(1)).zip(x.par_chunks((images * image).max(1))).for_each(|(y, x)| {
+        let rows = sizes.tile_rows::<E>();
+        let mut patches = uninitialised::<E>(rows * sizes.output[1] * sizes.patch());
+        for (y, x) in y.chunks_exact_mut(output).zip(x.chunks_exact(image)) {
+            forward_image(sizes, x, kernel, bias, &mut patches, y);
+            activate(y);
+        }
+    });
+    y
+}
+
+fn forward_image<E: Real>(sizes: &Sizes, x: &[E], kernel: &[E], bias: Option<&[E]>, patches: &mut [E], y: &mut [E]) {
+    if let Some(bias) = bias {
+        y.chunks_exact_mut(sizes.filters).for_each(|pixel| copy_run(pixel, bias));
+    }
+    for_tiles::<E>(sizes, |group, rows| {
+        let pixels = rows.len() * sizes.output[1];
+        let patches = &mut patches[..pixels * sizes.patch()];
+        vectorised(|| unroll(sizes, x, group, rows.clone(), patches));
+        let start = rows.start * sizes.output[1] * sizes.filters + group * sizes.group_filters();
+        super::gemm::gemm_serial_strided(
+            &mut y[start..],
+            sizes.filters,
+            bias.is_some(),
+            Matrix::rows(patches, sizes.patch()),
+            sizes.kernel(kernel, group),
+            [pixels, sizes.patch(), sizes.group_filters()],
+        );
+    });
+}
+
+fn for_tiles<E>(sizes: &Sizes, mut body: impl FnMut(usize, std::ops::Range<usize>)) {
+    let rows = sizes.tile_rows::<E>();
+    for group in 0..sizes.groups {
+        for start in (0..sizes.output[0]).step_by(rows) {
+            body(group, start..(start + rows).min(sizes.output[0]));
+        }
+    }
+}
+
+/// Gradients of the kernel and, if wanted, of the input.
+pub(crate) fn backward<E: Real>(
+    sizes: &Sizes,
+    x: &[E],
+    kernel: &[E],
+    gradient: &[E],
+    wanted: [bool; 2],
+) -> (Option<Vec<E>>, Option<Vec<E>>) {
+    let (image, output) = (sizes.image(), sizes.pixels() * sizes.filters);
+    let batch = x.len() / image.max(1);
+    let images = sizes.images_a_thread(batch);
+    let mut dx = if wanted[0] { vec![E::default(); x.len()] } else { Vec::new() };
+    let mut pieces: Vec<&mut [E]> = if wanted[0] {
+        dx.chunks_mut((images * image).max(1)).collect()
+    } else {
+        (0..batch.div_ceil(images)).map(|_| &mut [][..]).collect()
+    };
+    let kernels: Vec<Vec<E>> = pieces
+        .par_iter_mut()
+        .zip(x.par_chunks((images * image).max(1)))
+        .zip(gradient.par_chunks((images * output).max(1)))
+        .map(|((dx, x), gradient)| backward_images(sizes, x, kernel, gradient, dx, wanted))
+        .collect();
+    let dkernel = wanted[1].then(|| {
+        let mut kernels = kernels.into_iter();
+        let mut sum = kernels.next().unwrap_or_else(|| vec![E::default(); kernel.len()]);
+        kernels.for_each(|piece| add_run(&mut sum, &piece));
+        sum
+    });
+    (wanted[0].then_some(dx), dkernel)
+}
+
+fn backward_images<E: Real>(
+    sizes: &Sizes,
+    x: &[E],
+    kernel: &[E],
+    gradient: &[E],
+    dx: &mut [E],
+    wanted: [bool; 2],
+) -> Vec<E> {
+    let (image, output) = (sizes.image(), sizes.pixels() * sizes.filters);
+    let rows = sizes.tile_rows::<E>();
+    let mut patches = uninitialised::<E>(rows * sizes.output[1] * sizes.patch());
+    let mut dkernel = vec![E::default(); if wanted[1] { kernel.len() } else { 0 }];
+    for (index, (x, gradient)) in x.chunks_exact(image).zip(gradient.chunks_exact(output)).enumerate() {
+        for_tiles::<E>(sizes, |group, rows| {
+            let pixels = rows.len() * sizes.output[1];
+            let patches = &mut patches[..pixels * sizes.patch()];
+            let start = rows.start * sizes.output[1] * sizes.filters + group * sizes.group_filters();
+            let gradient = Matrix { values: &gradient[start..], row_stride: sizes.filters as isize, column_stride: 1 };
+            if wanted[1] {
+                vectorised(|| unroll(sizes, x, group, rows.clone(), patches));
+                super::gemm::gemm_serial_strided(
+                    &mut dkernel[group * sizes.group_filters()..],
+                    sizes.filters,
+                    true,
+                    Matrix::rows(&*patches, sizes.patch()).t(),
+                    gradient,
+                    [sizes.patch(), pixels, sizes.group_filters()],
+                );
+            }
+            if wanted[0] {
+                gemm_serial(
+                    patches,
+                    false,
+                    gradient,
+                    sizes.kernel(kernel, group).t(),
+                    [pixels, sizes.group_filters(), sizes.patch()],
+                );
+                let dx = &mut dx[index * image..(index + 1) * image];
+                vectorised(|| roll(sizes, patches, group, rows.clone(), dx));
+            }
+        });
+    }
+    dkernel
+}

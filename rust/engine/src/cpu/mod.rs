@@ -1,0 +1,80 @@
+//! Fused kernels over slices for the `cpu` device.
+
+pub(crate) mod convolution;
+pub mod gemm;
+pub(crate) mod pooling;
+
+use rayon::prelude::*;
+
+use crate::tensor::Real;
+
+/// Elements below which a second thread costs more than it brings (about 10 µs of work).
+pub const PARALLEL_ELEMENTS: usize = 32 * 1024;
+
+/// Runs a loop with the widest vector instructions that this processor has.
+#[inline(always)]
+pub fn vectorised<R>(body: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(body)
+}
+
+/// Length of the pieces that `count` elements are split into, one a thread if there are enough, in whole cache lines.
+pub fn piece(count: usize) -> usize {
+    if count < PARALLEL_ELEMENTS {
+        return count.max(1);
+    }
+    count.div_ceil(rayon::current_num_threads()).next_multiple_of(64)
+}
+
+/// `out[i] = function(i)` by pieces: calls `body(offset, piece)` on each, in parallel when it pays.
+pub fn for_pieces<E: Send>(out: &mut [E], body: impl Fn(usize, &mut [E]) + Sync) {
+    let length = piece(out.len());
+    if length >= out.len() {
+        return body(0, out);
+    }
+    out.par_chunks_mut(length).enumerate().for_each(|(index, piece)| body(index * length, piece));
+}
+
+/// Like [`for_pieces`] in whole rows of `width` elements.
+pub fn for_rows<E: Send>(out: &mut [E], width: usize, body: impl Fn(usize, &mut [E]) + Sync) {
+    let rows = out.len() / width.max(1);
+    if rows < 2 || out.len() < PARALLEL_ELEMENTS {
+        return body(0, out);
+    }
+    let rows = rows.div_ceil(rayon::current_num_threads());
+    out.par_chunks_mut(rows * width).enumerate().for_each(|(index, piece)| body(index * rows, piece));
+}
+
+/// A vector for a kernel that writes every element.
+pub fn uninitialised<E: Real>(count: usize) -> Vec<E> {
+    let mut values = Vec::with_capacity(count);
+    // SAFETY: `Real` is f32 or f64, for which every bit pattern is a value; callers write each element before reading.
+    #[allow(clippy::uninit_vec)]
+    unsafe {
+        values.set_len(count);
+    }
+    values
+}
+
+/// Adds rows: `out[j] = sum over i of x[i, j]`, in a fixed order.
+pub fn column_sums<E: Real>(x: &[E], width: usize) -> Vec<E> {
+    let mut sums = vec![E::default(); width];
+    vectorised(|| {
+        for row in x.chunks_exact(width) {
+            for (sum, &value) in sums.iter_mut().zip(row) {
+                *sum = *sum + value;
+            }
+        }
+    });
+    sums
+}
+
+/// `a += b`.
+pub fn accumulate<E: Real>(a: &mut [E], b: &[E]) {
+    for_pieces(a, |offset, piece| {
+        vectorised(|| {
+            for (a, &b) in piece.iter_mut().zip(&b[offset..]) {
+                *a = *a + b;
+            }
+        });
+    });
+}

@@ -1,0 +1,198 @@
+//! Where tensors live: the only folder that knows which backends were compiled in.
+
+// Burn deprecates NdArray; here it stays as the second opinion that tests compare with.
+#![allow(deprecated)]
+
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(feature = "wgpu")]
+mod wgpu;
+
+use burn_backend::{BoolDType, BoolStore, TensorData};
+use burn_dispatch::DispatchDevice;
+use burn_dispatch::devices::{FlexDevice, NdArrayDevice};
+
+use crate::{Error, Result};
+
+/// A device that this machine really has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device(DispatchDevice);
+
+/// A device's name and what it is, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// What to pass as `device`.
+    pub name: String,
+    /// The backend and the hardware.
+    pub description: String,
+}
+
+fn info(name: impl Into<String>, description: impl Into<String>) -> DeviceInfo {
+    DeviceInfo { name: name.into(), description: description.into() }
+}
+
+impl Device {
+    /// The default: Burn's Flex backend on the CPU.
+    pub fn cpu() -> Self {
+        Self(DispatchDevice::Flex(FlexDevice))
+    }
+
+    /// Burn's NdArray backend on the CPU, a second opinion.
+    pub fn ndarray() -> Self {
+        Self(DispatchDevice::NdArray(NdArrayDevice::Cpu))
+    }
+
+    /// The device of a name: `"cpu"`, `"ndarray"`, `"wgpu[:i]"` or `"cuda[:i]"`, brought up and tried out.
+    pub fn open(name: &str) -> Result<Self> {
+        let unknown =
+            || Error::value(format!("device must be 'cpu', 'ndarray', 'wgpu[:i]' or 'cuda[:i]', got {name:?}"));
+        let (kind, index) = match name.split_once(':') {
+            None => (name, 0),
+            Some((kind @ ("wgpu" | "cuda"), index)) => (kind, index.parse().map_err(|_| unknown())?),
+            Some(_) => return Err(unknown()),
+        };
+        match kind {
+            "cpu" => Ok(Self::cpu()),
+            "ndarray" => Ok(Self::ndarray()),
+            "wgpu" => open_wgpu(index),
+            "cuda" => open_cuda(index),
+            _ => Err(unknown()),
+        }
+    }
+
+    /// Every device that can be opened here, the default first. Asks drivers, opens nothing.
+    pub fn available() -> Vec<DeviceInfo> {
+        #[allow(unused_mut)]
+        let mut devices = vec![info("cpu", "CPU, Burn Flex"), info("ndarray", "CPU, Burn NdArray")];
+        #[cfg(feature = "cuda")]
+        devices.extend(cuda::available());
+        #[cfg(feature = "wgpu")]
+        devices.extend(wgpu::available());
+        devices
+    }
+
+    /// The device's name, as [`Device::open`] takes it.
+    pub fn name(&self) -> String {
+        match &self.0 {
+            DispatchDevice::Flex(_) => "cpu".into(),
+            DispatchDevice::NdArray(_) => "ndarray".into(),
+            #[cfg(any(feature = "wgpu", feature = "cuda"))]
+            DispatchDevice::Cube(device) => cube_name(device),
+        }
+    }
+
+    /// Whether fused CPU kernels may read the storage.
+    pub fn is_cpu(&self) -> bool {
+        matches!(self.0, DispatchDevice::Flex(_))
+    }
+
+    /// Whether it computes in 64 bits.
+    pub fn has_float64(&self) -> bool {
+        match &self.0 {
+            DispatchDevice::Flex(_) | DispatchDevice::NdArray(_) => true,
+            #[cfg(any(feature = "wgpu", feature = "cuda"))]
+            DispatchDevice::Cube(device) => cube_name(device).starts_with("cuda"),
+        }
+    }
+
+    pub(crate) fn of(device: DispatchDevice) -> Self {
+        Self(device)
+    }
+
+    pub(crate) fn burn(&self) -> &DispatchDevice {
+        &self.0
+    }
+
+    /// How this backend stores truth values.
+    pub(crate) fn bool_storage(&self) -> BoolDType {
+        match &self.0 {
+            DispatchDevice::Flex(_) | DispatchDevice::NdArray(_) => BoolDType::Native,
+            #[cfg(any(feature = "wgpu", feature = "cuda"))]
+            DispatchDevice::Cube(_) => burn_backend::DeviceOps::defaults(&self.0).bool_dtype,
+        }
+    }
+
+    /// Truth values as this backend stores them.
+    pub(crate) fn with_bool_storage(&self, data: TensorData) -> TensorData {
+        let store = match self.bool_storage() {
+            BoolDType::U32 => BoolStore::U32,
+            BoolDType::U8 => BoolStore::U8,
+            BoolDType::Native => BoolStore::Native,
+        };
+        data.convert_dtype(burn_backend::DType::Bool(store))
+    }
+}
+
+#[cfg(feature = "wgpu")]
+fn open_wgpu(index: usize) -> Result<Device> {
+    wgpu::open(index).map(Device).map_err(Error::Device)
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn open_wgpu(_: usize) -> Result<Device> {
+    Err(absent("wgpu"))
+}
+
+#[cfg(feature = "cuda")]
+fn open_cuda(index: usize) -> Result<Device> {
+    cuda::open(index).map(Device).map_err(Error::Device)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn open_cuda(_: usize) -> Result<Device> {
+    Err(absent("cuda"))
+}
+
+#[cfg(not(all(feature = "wgpu", feature = "cuda")))]
+fn absent(feature: &str) -> Error {
+    let names: Vec<String> = Device::available().into_iter().map(|device| device.name).collect();
+    Error::Device(format!(
+        "this build of burnish has no {feature} (Cargo feature `{feature}`); this machine has: {}",
+        names.join(", ")
+    ))
+}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn cube_name(device: &burn_dispatch::devices::CubeDevice) -> String {
+    use burn_dispatch::devices::CubeDevice;
+    match device {
+        #[cfg(feature = "cuda")]
+        CubeDevice::Cuda(device) => format!("cuda:{}", device.index),
+        #[cfg(feature = "wgpu")]
+        CubeDevice::Wgpu(device) => wgpu::name(device),
+        other => format!("{other:?}"),
+    }
+}
+
+/// Runs one small kernel and looks at its answer.
+///
+/// A panic while a server starts comes back to the caller. A panic while a kernel is compiled does not: CubeCL logs it on
+/// the device's thread, skips the kernel, and a read then returns whatever lay in the buffer. Only the numbers tell.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn try_out(device: &DispatchDevice) -> std::result::Result<(), String> {
+    use burn_backend::ops::FloatTensorOps;
+    use burn_backend::{Scalar, read_sync};
+    use burn_dispatch::Dispatch;
+
+    let run = || {
+        let data = TensorData::from([1.0f32, 2.0, 3.0]);
+        let tensor = Dispatch::float_from_data(data, device);
+        let tensor = Dispatch::float_mul_scalar(tensor, Scalar::Float(3.0));
+        let tensor = Dispatch::float_add_scalar(tensor, Scalar::Float(0.5));
+        read_sync(Dispatch::float_into_data(tensor))
+    };
+    match caught(run)?.map_err(|error| error.to_string())?.try_to_vec::<f32>() {
+        Ok(values) if values == [3.5, 6.5, 9.5] => Ok(()),
+        other => Err(format!("a trial kernel gave {other:?} for [3.5, 6.5, 9.5]")),
+    }
+}
+
+/// Burn and CubeCL panic where a device cannot be brought up; here that is an error.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn caught<T>(run: impl FnOnce() -> T) -> std::result::Result<T, String> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).map_err(|payload| {
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
+        text.unwrap_or("the device panicked").to_owned()
+    })
+}

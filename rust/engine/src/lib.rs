@@ -1,0 +1,26 @@
+//! The engine of burnish: tensors on any device, programs, gradients, optimizers and the training loop.
+//!
+//! The modules follow the way of the data: a [`Program`] is described, checked and evaluated by operations ([`ops`]) on
+//! [`Tensor`]s, differentiated ([`gradient`]), and trained by a [`Session`].
+
+mod cpu;
+mod device;
+mod error;
+pub mod gradient;
+mod interrupt;
+mod number;
+pub mod ops;
+pub mod optimizer;
+pub mod program;
+pub mod random;
+pub mod storage;
+pub mod tensor;
+pub mod trainer;
+
+pub use device::{Device, DeviceInfo};
+pub use error::{Error, Result};
+pub use interrupt::Interrupt;
+pub use number::Number;
+pub use program::Program;
+pub use tensor::{DType, Tensor};
+pub use trainer::Session;

@@ -1,0 +1,279 @@
+//! Picking values by integers.
+//!
+//! An index outside its axis is an error of the data, which fit and predict check before they start. Should one come here, the
+//! `cpu` device panics with a message (which Python sees as an exception); on other devices, where a check would wait for
+//! the device, floats picked by it are NaN. No device reads other memory.
+
+use serde::Deserialize;
+
+use super::reduction::{last_axis, position};
+use super::{Context, Entry, Evaluation, Keeps, Kept, Operation, entry};
+use crate::cpu;
+use crate::program::{Dim, Kind, Type, show};
+use crate::tensor::{Comparison, DType, Real, Tensor};
+use crate::{Device, Number};
+
+/// The lines of the table.
+pub(super) const ENTRIES: &[Entry] = &[
+    entry::<Take>("take", 2, Some(2)),
+    entry::<TakeAlongAxis>("take_along_axis", 2, Some(2)),
+    entry::<OneHot>("one_hot", 1, Some(1)),
+];
+
+/// Indices that are safe to read by, and which of them came so (none: all).
+pub(super) struct Checked {
+    /// Indices in `0..length`.
+    pub indices: Tensor,
+    valid: Option<Tensor>,
+}
+
+impl Checked {
+    /// Checks indices against a length: on the host unless `later`, when [`Self::mark`] shows them.
+    pub(super) fn new(indices: Tensor, length: usize, later: bool) -> Self {
+        if indices.is_cpu() || !later {
+            expect_inside(&indices, length);
+            return Self { indices, valid: None };
+        }
+        let device = indices.device();
+        let [zero, end] = [0, length as i32].map(|bound| integers(vec![bound], &vec![1; indices.rank()], &device));
+        let above = indices.clone().compare(Comparison::GreaterEqual, zero.clone());
+        let valid = above.and(indices.clone().compare(Comparison::Less, end));
+        Self { indices: Tensor::choose(valid.clone(), indices, zero), valid: Some(valid) }
+    }
+
+    /// Turns what was picked by an index outside into NaN; `shape` lays the indices beside the values.
+    pub(super) fn mark(&self, values: Tensor, shape: &[usize]) -> Tensor {
+        let Some(valid) = &self.valid else {
+            return values;
+        };
+        let nan = values.constant(f64::NAN);
+        Tensor::choose(valid.clone().reshape(shape), values, nan)
+    }
+}
+
+fn integers(values: Vec<i32>, shape: &[usize], device: &Device) -> Tensor {
+    Tensor::from_values(values, shape, device)
+}
+
+/// Panics if an index is outside `0..length`.
+fn expect_inside(indices: &Tensor, length: usize) {
+    let on_host;
+    let contiguous = indices.clone().contiguous_cpu::<i32>();
+    let values = match contiguous.as_ref().and_then(Tensor::as_slice::<i32>) {
+        Some(values) => values,
+        None => {
+            on_host = indices.clone().cast(DType::I32).into_vec::<i32>();
+            &on_host
+        }
+    };
+    // Negative numbers become large unsigned ones.
+    let outside = values.iter().find(|&&index| index as u32 as usize >= length);
+    if let Some(index) = outside {
+        panic!("index {index} is outside 0 to {} of the axis that it picks from", length as i64 - 1);
+    }
+}
+
+/// Lengths before an axis, of it and after it.
+fn around(shape: &[usize], axis: usize) -> [usize; 3] {
+    [shape[..axis].iter().product(), shape[axis], shape[axis + 1..].iter().product()]
+}
+
+/// A shape of rank 2 or 3 for [`Tensor::select`] along an axis, and that axis in it; rank 2 has the fast kernels.
+fn flat(shape: &[usize], axis: usize) -> (Vec<usize>, usize) {
+    match around(shape, axis) {
+        [1, length, inner] => (vec![length, inner], 0),
+        lengths => (lengths.to_vec(), 1),
+    }
+}
+
+/// `table` at `ids` along `axis` (default 0): table `(…, n, …)`, ids of any shape in the place of `n`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Take {
+    #[serde(default)]
+    axis: i64,
+}
+
+impl Operation for Take {
+    fn infer(&self, inputs: &[&Type]) -> Result<Type, String> {
+        let (table, ids) = (inputs[0], inputs[1]);
+        ids.expect_kind(Kind::Int).map_err(|message| format!("the indices: {message}"))?;
+        let axis = table.axis(self.axis)?;
+        expect_indexable(table, axis)?;
+        let shape = [&table.shape[..axis], &ids.shape, &table.shape[axis + 1..]].concat();
+        Ok(Type { kind: table.kind, shape })
+    }
+
+    fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
+        let (ids, table) = (inputs.pop().expect("ids"), inputs.pop().expect("table"));
+        let shape = table.shape();
+        let axis = position(self.axis, shape.len());
+        let out = [&shape[..axis], &ids.shape(), &shape[axis + 1..]].concat();
+        let count = ids.len();
+        let ids = Checked::new(ids.reshape(&[count]), shape[axis], table.dtype().is_float());
+        let (flat, axis) = flat(&shape, axis);
+        let mut beside = vec![1; flat.len()];
+        beside[axis] = count;
+        let rows = table.reshape(&flat).select(axis, ids.indices.clone());
+        ids.mark(rows, &beside).reshape(&out).into()
+    }
+
+    /// Adds each row of the gradient to the row that it was taken from.
+    fn gradient(&self, mut kept: Kept, gradient: Tensor, _: &[bool]) -> Vec<Option<Tensor>> {
+        let ids = kept.inputs.pop().expect("ids");
+        let shape = &kept.shapes[0];
+        let axis = position(self.axis, shape.len());
+        let count = ids.len();
+        let ids = Checked::new(ids.reshape(&[count]), shape[axis], true);
+        let (mut flat, axis) = flat(shape, axis);
+        let table = Tensor::full(&flat, 0.0, gradient.dtype(), &gradient.device());
+        flat[axis] = count;
+        let table = table.select_add(axis, ids.indices, gradient.reshape(&flat));
+        vec![Some(table.reshape(shape)), None]
+    }
+}
+
+fn expect_indexable(x: &Type, axis: usize) -> Result<(), String> {
+    let length = x.shape[axis].count;
+    if length > 0 && length <= i32::MAX as usize {
+        return Ok(());
+    }
+    Err(format!("axis {axis} must have 1 to 2^31 - 1 elements to pick from, got shape {}", show(&x.shape)))
+}
+
+/// `y[…, i, …] = x[…, indices[…, i, …], …]` along `axis` (default the last); the other axes agree.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TakeAlongAxis {
+    #[serde(default = "last_axis")]
+    axis: i64,
+}
+
+impl Operation for TakeAlongAxis {
+    fn infer(&self, inputs: &[&Type]) -> Result<Type, String> {
+        let (x, indices) = (inputs[0], inputs[1]);
+        indices.expect_kind(Kind::Int).map_err(|message| format!("the indices: {message}"))?;
+        if x.kind == Kind::Bool {
+            return Err(format!("expected float or int values to pick from, got {x}"));
+        }
+        let axis = x.axis(self.axis)?;
+        expect_indexable(x, axis)?;
+        let agrees = |other: usize| other == axis || x.shape[other] == indices.shape[other];
+        if x.rank() != indices.rank() || !(0..x.rank()).all(agrees) {
+            return Err(format!(
+                "the indices must have shape {} but for axis {axis}, got {}",
+                show(&x.shape),
+                show(&indices.shape)
+            ));
+        }
+        Ok(Type { kind: x.kind, shape: indices.shape.clone() })
+    }
+
+    fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
+        let (indices, x) = (inputs.pop().expect("indices"), inputs.pop().expect("x"));
+        let (axis, shape) = (position(self.axis, x.rank()), indices.shape());
+        let indices = Checked::new(indices, x.shape()[axis], x.dtype().is_float());
+        let picked = x.gather(axis, indices.indices.clone());
+        indices.mark(picked, &shape).into()
+    }
+
+    fn gradient(&self, mut kept: Kept, gradient: Tensor, _: &[bool]) -> Vec<Option<Tensor>> {
+        let indices = kept.inputs.pop().expect("indices");
+        let shape = &kept.shapes[0];
+        let axis = position(self.axis, shape.len());
+        let indices = Checked::new(indices, shape[axis], true).indices;
+        let zeros = Tensor::full(shape, 0.0, gradient.dtype(), &gradient.device());
+        vec![Some(zeros.scatter_add(axis, indices, gradient)), None]
+    }
+}
+
+/// 1 at the index and 0 elsewhere, along a new last axis of length `depth`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OneHot {
+    depth: usize,
+}
+
+impl Operation for OneHot {
+    fn infer(&self, inputs: &[&Type]) -> Result<Type, String> {
+        let ids = inputs[0];
+        ids.expect_kind(Kind::Int)?;
+        if self.depth == 0 || self.depth > i32::MAX as usize {
+            return Err(format!("depth must be 1 to 2^31 - 1, got {}", self.depth));
+        }
+        let mut shape = ids.shape.clone();
+        shape.push(Dim::known(self.depth));
+        Ok(Type::float(shape))
+    }
+
+    fn evaluate(&self, mut inputs: Vec<Tensor>, context: &Context) -> Evaluation {
+        let ids = inputs.remove(0);
+        let mut beside = ids.shape();
+        beside.push(1);
+        let ids = Checked::new(ids, self.depth, true);
+        let hot = one_hot(ids.indices.clone(), self.depth, context.dtype);
+        ids.mark(hot, &beside).into()
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::NOTHING
+    }
+
+    fn differentiable(&self) -> bool {
+        false
+    }
+
+    fn gradient(&self, _: Kept, _: Tensor, _: &[bool]) -> Vec<Option<Tensor>> {
+        vec![None]
+    }
+}
+
+/// [`OneHot`] of indices that were checked.
+pub(super) fn one_hot(ids: Tensor, depth: usize, dtype: DType) -> Tensor {
+    match dtype {
+        DType::F32 if ids.is_cpu() => one_hot_cpu::<f32>(ids, depth),
+        DType::F64 if ids.is_cpu() => one_hot_cpu::<f64>(ids, depth),
+        _ => {
+            let classes = integers((0..depth as i32).collect(), &[depth], &ids.device());
+            let mut beside = ids.shape();
+            beside.push(1);
+            ids.reshape(&beside).compare(Comparison::Equal, classes).cast(dtype)
+        }
+    }
+}
+
+fn one_hot_cpu<E: Real>(ids: Tensor, depth: usize) -> Tensor {
+    let ids = ids.contiguous_cpu::<i32>().expect("on the cpu device");
+    let mut shape = ids.shape();
+    shape.push(depth);
+    let indices = ids.as_slice::<i32>().expect("contiguous");
+    let mut out = vec![E::default(); indices.len() * depth];
+    cpu::for_rows(&mut out, depth, |first, rows| {
+        for (row, &index) in rows.chunks_exact_mut(depth).zip(&indices[first..]) {
+            row[index as usize] = E::from_f64(1.0);
+        }
+    });
+    Tensor::from_vec(out, &shape)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn take_adds_up_gradients_of_repeated_rows() {
+        let table = Tensor::from_vec(vec![0.0f64; 6], &[3, 2]);
+        let ids = Tensor::from_vec(vec![1, 1, 2], &[3]);
+        let shapes = vec![vec![3, 2], vec![3]];
+        let kept = Kept { inputs: vec![table, ids], shapes, output: None, saved: Vec::new() };
+        let gradient = Tensor::from_vec(vec![1.0, 2.0, 5.0, 6.0, 7.0, 8.0], &[3, 2]);
+        let table = Take { axis: 0 }.gradient(kept, gradient, &[true, false]).swap_remove(0);
+        assert_eq!(table.expect("wanted").to_f64(), [0.0, 0.0, 6.0, 8.0, 7.0, 8.0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "index -1 is outside 0 to 2")]
+    fn a_negative_index_is_refused() {
+        Checked::new(Tensor::from_vec(vec![0, 2, -1], &[3]), 3, true);
+    }
+}

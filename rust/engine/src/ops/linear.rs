@@ -1,0 +1,152 @@
+//! The affine map of dense layers, with its bias and activation fused.
+
+use serde::Deserialize;
+
+use super::elementwise::Activation;
+use super::{Context, Entry, Evaluation, Keeps, Kept, Operation, entry};
+use crate::cpu::gemm::{Matrix, gemm};
+use crate::cpu::{self};
+use crate::program::{Kind, Type, show};
+use crate::tensor::{DType, Real, Tensor};
+
+/// `activation(x · kernel + bias)`: x `(…, in)`, kernel `(in, out)`, bias `(out,)` or absent.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Linear {
+    #[serde(default)]
+    activation: Activation,
+}
+
+/// The lines of the table.
+pub(super) const ENTRIES: &[Entry] = &[entry::<Linear>("linear", 2, Some(3))];
+
+impl Operation for Linear {
+    fn infer(&self, inputs: &[&Type]) -> Result<Type, String> {
+        inputs.iter().try_for_each(|input| input.expect_kind(Kind::Float))?;
+        let (x, kernel) = (inputs[0], inputs[1]);
+        x.expect_rank(2, "the input")?;
+        let features = x.shape[x.rank() - 1];
+        if kernel.rank() != 2 || kernel.shape[0] != features {
+            return Err(format!(
+                "the kernel must have shape ({features}, out) for an input of shape {}, got {}",
+                show(&x.shape),
+                show(&kernel.shape)
+            ));
+        }
+        let out = kernel.shape[1];
+        if let Some(bias) = inputs.get(2)
+            && bias.shape != [out]
+        {
+            return Err(format!("the bias must have shape ({out},), got {}", show(&bias.shape)));
+        }
+        let mut shape = x.shape.clone();
+        shape[x.rank() - 1] = out;
+        Ok(Type::float(shape))
+    }
+
+    fn evaluate(&self, inputs: Vec<Tensor>, _: &Context) -> Evaluation {
+        let x = &inputs[0];
+        match x.dtype() {
+            DType::F32 if x.is_cpu() => forward::<f32>(self.activation, inputs),
+            DType::F64 if x.is_cpu() => forward::<f64>(self.activation, inputs),
+            _ => forward_tensors(self.activation, inputs),
+        }
+        .into()
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps { inputs: true, output: self.activation.needs_output() }
+    }
+
+    fn gradient(&self, kept: Kept, gradient: Tensor, wanted: &[bool]) -> Vec<Option<Tensor>> {
+        let gradient = self.activation.backward(kept.output, gradient);
+        match gradient.dtype() {
+            DType::F32 if gradient.is_cpu() => backward::<f32>(&kept.inputs, gradient, wanted),
+            DType::F64 if gradient.is_cpu() => backward::<f64>(&kept.inputs, gradient, wanted),
+            _ => backward_tensors(&kept.inputs, gradient, wanted),
+        }
+    }
+}
+
+fn forward_tensors(activation: Activation, inputs: Vec<Tensor>) -> Tensor {
+    let mut inputs = inputs.into_iter();
+    let (x, kernel) = (inputs.next().expect("x"), inputs.next().expect("kernel"));
+    let mut shape = x.shape();
+    let out = kernel.shape()[1];
+    let features = shape.pop().expect("rank at least 2");
+    let rows = shape.iter().product();
+    shape.push(out);
+    let mut y = x.reshape(&[rows, features]).matmul(kernel);
+    if let Some(bias) = inputs.next() {
+        y = y + bias;
+    }
+    activation.value(y.reshape(&shape))
+}
+
+fn backward_tensors(inputs: &[Tensor], gradient: Tensor, wanted: &[bool]) -> Vec<Option<Tensor>> {
+    let (x, kernel) = (&inputs[0], &inputs[1]);
+    let [features, out] = [kernel.shape()[0], kernel.shape()[1]];
+    let rows = gradient.len() / out.max(1);
+    let gradient = gradient.reshape(&[rows, out]);
+    let dx = wanted[0].then(|| gradient.clone().matmul(kernel.clone().transpose()).reshape(&x.shape()));
+    let dkernel = wanted[1].then(|| x.clone().reshape(&[rows, features]).transpose().matmul(gradient.clone()));
+    let dbias = wanted.get(2).copied().unwrap_or(false).then(|| gradient.sum_to(&[out]));
+    let mut gradients = vec![dx, dkernel];
+    if wanted.len() == 3 {
+        gradients.push(dbias);
+    }
+    gradients
+}
+
+fn forward<E: Real>(activation: Activation, inputs: Vec<Tensor>) -> Tensor {
+    let mut inputs: Vec<Tensor> =
+        inputs.into_iter().map(|input| input.contiguous_cpu::<E>().expect("on the cpu device")).collect();
+    let bias = (inputs.len() == 3).then(|| inputs.remove(2));
+    let (x, kernel) = (&inputs[0], &inputs[1]);
+    let [features, width] = [kernel.shape()[0], kernel.shape()[1]];
+    let mut shape = x.shape();
+    *shape.last_mut().expect("rank at least 2") = width;
+    let rows = shape[..shape.len() - 1].iter().product();
+    let mut y = cpu::uninitialised::<E>(rows * width);
+    if let Some(bias) = &bias {
+        let bias = bias.as_slice::<E>().expect("contiguous");
+        y.chunks_exact_mut(width.max(1)).for_each(|row| row.copy_from_slice(bias));
+    }
+    gemm(
+        &mut y,
+        bias.is_some(),
+        Matrix::rows(x.as_slice::<E>().expect("contiguous"), features),
+        Matrix::rows(kernel.as_slice::<E>().expect("contiguous"), width),
+        [rows, features, width],
+    );
+    cpu::for_pieces(&mut y, |_, piece| activation.apply(piece));
+    Tensor::from_vec(y, &shape)
+}
+
+fn backward<E: Real>(inputs: &[Tensor], gradient: Tensor, wanted: &[bool]) -> Vec<Option<Tensor>> {
+    let contiguous = |tensor: &Tensor| tensor.clone().contiguous_cpu::<E>().expect("on the cpu device");
+    let (x, kernel, gradient) = (contiguous(&inputs[0]), contiguous(&inputs[1]), contiguous(&gradient));
+    let [features, width] = [kernel.shape()[0], kernel.shape()[1]];
+    let g = gradient.as_slice::<E>().expect("contiguous");
+    let rows = g.len() / width.max(1);
+    let g = Matrix::rows(g, width);
+    let dx = wanted[0].then(|| {
+        let kernel = Matrix::rows(kernel.as_slice::<E>().expect("contiguous"), width);
+        product(g, kernel.t(), [rows, width, features], &x.shape())
+    });
+    let dkernel = wanted[1].then(|| {
+        let x = Matrix::rows(x.as_slice::<E>().expect("contiguous"), features);
+        product(x.t(), g, [features, rows, width], &kernel.shape())
+    });
+    let mut gradients = vec![dx, dkernel];
+    if let Some(&wanted) = wanted.get(2) {
+        gradients.push(wanted.then(|| Tensor::from_vec(cpu::column_sums(g.values, width), &[width])));
+    }
+    gradients
+}
+
+fn product<E: Real>(a: Matrix<'_, E>, b: Matrix<'_, E>, sizes: [usize; 3], shape: &[usize]) -> Tensor {
+    let mut out = cpu::uninitialised::<E>(sizes[0] * sizes[2]);
+    gemm(&mut out, false, a, b, sizes);
+    Tensor::from_vec(out, shape)
+}

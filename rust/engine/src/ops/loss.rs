@@ -1,0 +1,189 @@
+//! Cross-entropy of classes, fused with its softmax.
+
+use serde::Deserialize;
+
+use super::index::{Checked, one_hot};
+use super::normalization::for_rows_with;
+use super::reduction::{chunk_total, logsumexp, mean, row_max, widen};
+use super::{Context, Entry, Evaluation, Keeps, Kept, Operation, entry};
+use crate::Number;
+use crate::cpu;
+use crate::program::{Kind, Type, show};
+use crate::tensor::{DType, Real, Tensor};
+
+/// The lines of the table.
+pub(super) const ENTRIES: &[Entry] = &[entry::<CrossEntropy>("cross_entropy", 2, Some(2))];
+
+/// `(1 - s)·(-ln p[label]) + s·mean(-ln p)` with `p = softmax(logits)` and `s` the `label_smoothing` (default 0):
+/// logits `(…, classes)`, int labels `(…)`, one loss for each label.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CrossEntropy {
+    #[serde(default)]
+    label_smoothing: f64,
+}
+
+impl Operation for CrossEntropy {
+    fn infer(&self, inputs: &[&Type]) -> Result<Type, String> {
+        let (logits, labels) = (inputs[0], inputs[1]);
+        logits.expect_kind(Kind::Float).map_err(|message| format!("the logits: {message}"))?;
+        labels.expect_kind(Kind::Int).map_err(|message| format!("the labels: {message}"))?;
+        logits.expect_rank(1, "the logits")?;
+        let (classes, shape) = logits.shape.split_last().expect("at least one axis");
+        if classes.count == 0 || classes.count > i32::MAX as usize {
+            return Err(format!("expected 1 to 2^31 - 1 classes, got logits of shape {}", show(&logits.shape)));
+        }
+        if labels.shape != shape {
+            return Err(format!(
+                "the labels must have shape {} for logits of shape {}, got {}",
+                show(shape),
+                show(&logits.shape),
+                show(&labels.shape)
+            ));
+        }
+        if !(0.0..=1.0).contains(&self.label_smoothing) {
+            return Err(format!("label_smoothing must be 0 to 1, got {}", self.label_smoothing));
+        }
+        Ok(Type::float(shape.to_vec()))
+    }
+
+    fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
+        let (labels, logits) = (inputs.pop().expect("labels"), inputs.pop().expect("logits"));
+        match logits.dtype() {
+            DType::F32 if logits.is_cpu() => self.forward::<f32>(logits, labels),
+            DType::F64 if logits.is_cpu() => self.forward::<f64>(logits, labels),
+            _ => self.forward_tensors(logits, labels),
+        }
+    }
+
+    // The saved probabilities take over the storage of the logits.
+    fn keeps(&self) -> Keeps {
+        Keeps::NOTHING
+    }
+
+    /// `g · (p - (1 - s)·onehot(label) - s / classes)`
+    fn gradient(&self, mut kept: Kept, gradient: Tensor, _: &[bool]) -> Vec<Option<Tensor>> {
+        let labels = kept.saved.pop().expect("labels");
+        let p = kept.saved.pop().expect("probabilities");
+        let dlogits = match gradient.dtype() {
+            DType::F32 if gradient.is_cpu() => self.backward::<f32>(p, &labels, gradient),
+            DType::F64 if gradient.is_cpu() => self.backward::<f64>(p, &labels, gradient),
+            _ => self.backward_tensors(p, labels, gradient),
+        };
+        vec![Some(dlogits), None]
+    }
+}
+
+impl CrossEntropy {
+    fn forward<E: Real>(&self, logits: Tensor, labels: Tensor) -> Evaluation {
+        let shape = labels.shape();
+        let mut p = logits.into_unique::<E>().expect("on the cpu device");
+        let classes = p.shape().last().copied().expect("at least one axis");
+        let labels = Checked::new(labels, classes, true).indices.contiguous_cpu::<i32>().expect("on the cpu device");
+        let indices = labels.as_slice::<i32>().expect("contiguous");
+        let mut losses = cpu::uninitialised::<E>(indices.len());
+        let rows = p.as_mut_slice::<E>().expect("unique");
+        for_rows_with(rows, classes, &mut losses, 1, |first, rows, losses| {
+            cpu::vectorised(|| {
+                let labels = &indices[first..];
+                for ((row, loss), &label) in rows.chunks_exact_mut(classes).zip(losses).zip(labels) {
+                    *loss = self.row(row, label as usize);
+                }
+            });
+        });
+        Evaluation { value: Tensor::from_vec(losses, &shape), saved: vec![p, labels] }
+    }
+
+    /// The loss of a row of logits, which become probabilities.
+    #[inline(always)]
+    fn row<E: Real>(&self, row: &mut [E], label: usize) -> E {
+        let greatest = row_max(row);
+        row.iter_mut().for_each(|value| *value = *value - greatest);
+        let target = row[label].to_f64();
+        let smoothing = self.label_smoothing;
+        // Without smoothing the other classes must not count, not even as 0 · ∞.
+        let target = if smoothing == 0.0 {
+            target
+        } else {
+            (1.0 - smoothing) * target + smoothing * chunk_total(row) / row.len() as f64
+        };
+        row.iter_mut().for_each(|value| *value = value.exp());
+        let total = chunk_total(row);
+        let scale = E::from_f64(1.0 / total);
+        row.iter_mut().for_each(|value| *value = *value * scale);
+        E::from_f64(total.ln() - target)
+    }
+
+    fn backward<E: Real>(&self, p: Tensor, labels: &Tensor, gradient: Tensor) -> Tensor {
+        let mut p = p.into_unique::<E>().expect("on the cpu device");
+        let classes = p.shape().last().copied().expect("at least one axis");
+        let gradient = gradient.contiguous_cpu::<E>().expect("on the cpu device");
+        let g = gradient.as_slice::<E>().expect("contiguous");
+        let labels = labels.as_slice::<i32>().expect("contiguous");
+        let share = E::from_f64(self.label_smoothing / classes as f64);
+        let rest = E::from_f64(1.0 - self.label_smoothing);
+        cpu::for_rows(p.as_mut_slice::<E>().expect("unique"), classes, |first, rows| {
+            cpu::vectorised(|| {
+                let rows = rows.chunks_exact_mut(classes).zip(&g[first..]);
+                for ((row, &g), &label) in rows.zip(&labels[first..]) {
+                    row[label as usize] = row[label as usize] - rest;
+                    row.iter_mut().for_each(|value| *value = (*value - share) * g);
+                }
+            });
+        });
+        p
+    }
+
+    fn forward_tensors(&self, logits: Tensor, labels: Tensor) -> Evaluation {
+        let (dtype, shape, axis) = (logits.dtype(), labels.shape(), labels.rank());
+        let mut beside = shape.clone();
+        beside.push(1);
+        let classes = logits.shape()[axis];
+        let labels = Checked::new(labels, classes, true);
+        let logits = widen(logits);
+        let logarithms = logits.clone() - logsumexp(logits, axis);
+        let picked = logarithms.clone().gather(axis, labels.indices.clone().reshape(&beside));
+        let smoothing = self.label_smoothing;
+        let loss = if smoothing == 0.0 {
+            -picked
+        } else {
+            picked.times(smoothing - 1.0) - mean(logarithms.clone(), &[axis]).times(smoothing)
+        };
+        let loss = labels.mark(loss.reshape(&shape), &shape);
+        Evaluation { value: loss.cast(dtype), saved: vec![logarithms.exp(), labels.indices] }
+    }
+
+    fn backward_tensors(&self, p: Tensor, labels: Tensor, gradient: Tensor) -> Tensor {
+        let (dtype, mut beside) = (gradient.dtype(), gradient.shape());
+        beside.push(1);
+        let classes = p.shape()[beside.len() - 1];
+        let hot = one_hot(labels, classes, p.dtype()).times(1.0 - self.label_smoothing);
+        let slope = (p - hot).plus(-self.label_smoothing / classes as f64);
+        (slope * widen(gradient).reshape(&beside)).cast(dtype)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fused_rows_agree_with_tensors() {
+        let values: Vec<f64> = (0..12).map(|index| f64::from(index * 7 % 11) * 40.0 - 200.0).collect();
+        let logits = Tensor::from_vec(values, &[2, 2, 3]);
+        let labels = Tensor::from_vec(vec![0, 2, 1, 1], &[2, 2]);
+        let g = Tensor::from_vec(vec![1.0, -2.0, 0.5, 3.0], &[2, 2]);
+        let close = |a: &Tensor, b: &Tensor| {
+            a.to_f64().iter().zip(b.to_f64()).all(|(a, b)| (a - b).abs() < 1e-12 * (1.0 + b.abs()))
+        };
+        for label_smoothing in [0.0, 0.1] {
+            let loss = CrossEntropy { label_smoothing };
+            let fused = loss.forward::<f64>(logits.clone(), labels.clone());
+            let whole = loss.forward_tensors(logits.clone(), labels.clone());
+            assert!(close(&fused.value, &whole.value) && fused.value.shape() == [2, 2]);
+            let fused = loss.backward::<f64>(fused.saved[0].clone(), &labels, g.clone());
+            let whole = loss.backward_tensors(whole.saved[0].clone(), labels.clone(), g.clone());
+            assert!(close(&fused, &whole));
+        }
+    }
+}

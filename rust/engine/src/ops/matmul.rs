@@ -1,0 +1,224 @@
+//! Matrix products.
+
+use serde::Deserialize;
+
+use super::reduction::sum_to;
+use super::{Context, Entry, Evaluation, Kept, Operation, entry};
+use crate::cpu;
+use crate::cpu::gemm::{Matrix, gemm, gemm_serial};
+use crate::program::{Kind, Type, broadcast, broadcast_lengths, show};
+use crate::tensor::{DType, Real, Tensor};
+
+/// The lines of the table.
+pub(super) const ENTRIES: &[Entry] = &[entry::<Matmul>("matmul", 2, Some(2))];
+
+/// `a · b` over the last two axes, `(…, m, k)` and `(…, k, n)` to `(…, m, n)`; the axes before them broadcast.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Matmul {}
+
+impl Operation for Matmul {
+    fn infer(&self, inputs: &[&Type]) -> Result<Type, String> {
+        inputs.iter().try_for_each(|input| input.expect_kind(Kind::Float))?;
+        let (a, b) = (inputs[0], inputs[1]);
+        a.expect_rank(2, "the first matrix")?;
+        b.expect_rank(2, "the second matrix")?;
+        let (batch_a, matrix_a) = a.shape.split_at(a.rank() - 2);
+        let (batch_b, matrix_b) = b.shape.split_at(b.rank() - 2);
+        if matrix_a[1] != matrix_b[0] {
+            return Err(format!(
+                "the second matrix must have {} rows like the first has columns, got shapes {} and {}",
+                matrix_a[1],
+                show(&a.shape),
+                show(&b.shape)
+            ));
+        }
+        let mut shape = broadcast(&[batch_a, batch_b])?;
+        shape.extend([matrix_a[0], matrix_b[1]]);
+        Ok(Type::float(shape))
+    }
+
+    fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
+        let (b, a) = (inputs.pop().expect("b"), inputs.pop().expect("a"));
+        product(a, b).into()
+    }
+
+    /// `da = g · bᵀ`, `db = aᵀ · g`, summed over what was broadcast
+    fn gradient(&self, kept: Kept, gradient: Tensor, wanted: &[bool]) -> Vec<Option<Tensor>> {
+        let (a, b) = (&kept.inputs[0], &kept.inputs[1]);
+        let da = wanted[0].then(|| sum_to(product(gradient.clone(), b.clone().transpose()), &a.shape()));
+        let db = wanted[1].then(|| gradient_of_second(a.clone(), &b.shape(), gradient));
+        vec![da, db]
+    }
+}
+
+/// The gradient of `b`; one product over all rows at once where `b` is one matrix.
+fn gradient_of_second(a: Tensor, shape: &[usize], gradient: Tensor) -> Tensor {
+    let (width, columns) = (shape[shape.len() - 2], shape[shape.len() - 1]);
+    if is_one_matrix(shape)
+        && a.rank() == gradient.rank()
+        && a.shape()[..a.rank() - 2] == gradient.shape()[..a.rank() - 2]
+    {
+        let rows = a.shape()[..a.rank() - 1].iter().product();
+        let (a, gradient) = (a.reshape(&[rows, width]), gradient.reshape(&[rows, columns]));
+        return product(a.transpose(), gradient).reshape(shape);
+    }
+    sum_to(product(a.transpose(), gradient), shape)
+}
+
+fn is_one_matrix(shape: &[usize]) -> bool {
+    shape[..shape.len() - 2].iter().all(|&length| length == 1)
+}
+
+/// `a · b`, whose leading axes broadcast.
+fn product(a: Tensor, b: Tensor) -> Tensor {
+    match a.dtype() {
+        DType::F32 if a.is_cpu() => product_cpu::<f32>(a, b),
+        DType::F64 if a.is_cpu() => product_cpu::<f64>(a, b),
+        _ => a.matmul(b),
+    }
+}
+
+fn product_cpu<E: Real>(a: Tensor, b: Tensor) -> Tensor {
+    let (a_shape, b_shape) = (a.shape(), b.shape());
+    let (batch_a, matrix_a) = a_shape.split_at(a_shape.len() - 2);
+    let (batch_b, matrix_b) = b_shape.split_at(b_shape.len() - 2);
+    let mut shape = broadcast_lengths(&[batch_a, batch_b]);
+    let (batch, sizes) = (shape.iter().product(), [matrix_a[0], matrix_a[1], matrix_b[1]]);
+    shape.extend([sizes[0], sizes[2]]);
+    if is_one_matrix(&a_shape) && is_one_matrix(&b_shape) {
+        let (a, b) = (a.reshape(matrix_a), b.reshape(matrix_b));
+        return matrix_product::<E>(&a, &b, sizes).reshape(&shape);
+    }
+    if is_one_matrix(&b_shape) {
+        let rows = batch * sizes[0];
+        let (a, b) = (a.reshape(&[rows, sizes[1]]), b.reshape(matrix_b));
+        return matrix_product::<E>(&a, &b, [rows, sizes[1], sizes[2]]).reshape(&shape);
+    }
+    let rank = shape.len();
+    let whole = |tensor: Tensor, matrix: &[usize]| {
+        let mut to = shape[..rank - 2].to_vec();
+        to.extend(matrix);
+        tensor.broadcast_to(&to)
+    };
+    let (a, b) = (whole(a, matrix_a), whole(b, matrix_b));
+    batched_product::<E>(Stack::of(&a), Stack::of(&b), batch, sizes, &shape)
+}
+
+/// The product of two tensors of rank 2, read where they lie.
+fn matrix_product<E: Real>(a: &Tensor, b: &Tensor, sizes: [usize; 3]) -> Tensor {
+    let mut out = cpu::uninitialised::<E>(sizes[0] * sizes[2]);
+    gemm(&mut out, false, Stack::of(a).matrix(0), Stack::of(b).matrix(0), sizes);
+    Tensor::from_vec(out, &[sizes[0], sizes[2]])
+}
+
+fn batched_product<E: Real>(a: Stack<E>, b: Stack<E>, batch: usize, sizes: [usize; 3], shape: &[usize]) -> Tensor {
+    let size = sizes[0] * sizes[2];
+    let mut out = cpu::uninitialised::<E>(batch * size);
+    if size == 0 {
+        return Tensor::from_vec(out, shape);
+    }
+    // Few large products split themselves among the threads; many share them out whole.
+    if batch < rayon::current_num_threads() {
+        for (index, out) in out.chunks_exact_mut(size).enumerate() {
+            gemm(out, false, a.matrix(index), b.matrix(index), sizes);
+        }
+    } else {
+        cpu::for_rows(&mut out, size, |first, piece| {
+            for (index, out) in piece.chunks_exact_mut(size).enumerate() {
+                gemm_serial(out, false, a.matrix(first + index), b.matrix(first + index), sizes);
+            }
+        });
+    }
+    Tensor::from_vec(out, shape)
+}
+
+/// Matrices in a strided tensor, in row-major order of its leading axes.
+struct Stack<E> {
+    tensor: Tensor,
+    strides: Vec<isize>,
+    shape: Vec<usize>,
+    element: std::marker::PhantomData<E>,
+}
+
+impl<E: Real> Stack<E> {
+    fn of(tensor: &Tensor) -> Self {
+        let shape = tensor.shape();
+        let tensor = match tensor.strided::<E>() {
+            Some(_) => tensor.clone(),
+            // Steps backwards are no matrix to the kernel.
+            None => tensor.clone().contiguous_cpu::<E>().expect("on the cpu device"),
+        };
+        let strides = tensor.strided::<E>().expect("contiguous").1.to_vec();
+        Self { tensor, strides, shape, element: std::marker::PhantomData }
+    }
+
+    fn matrix(&self, mut index: usize) -> Matrix<'_, E> {
+        let mut offset = 0;
+        let leading = self.shape.len() - 2;
+        for axis in (0..leading).rev() {
+            offset += (index % self.shape[axis]) * self.strides[axis] as usize;
+            index /= self.shape[axis];
+        }
+        let (values, _) = self.tensor.strided::<E>().expect("checked when made");
+        Matrix {
+            values: &values[offset..],
+            row_stride: self.strides[leading],
+            column_stride: self.strides[leading + 1],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tensor(shape: &[usize], step: i32) -> Tensor {
+        let count = shape.iter().product::<usize>() as i32;
+        Tensor::from_vec((0..count).map(|index| f64::from(index * step % 17 - 8)).collect::<Vec<f64>>(), shape)
+    }
+
+    /// `g · bᵀ` and `aᵀ · g` the slow way: the derivative of `Σ g · (a b)`, which is linear in each input.
+    fn check(a: &[usize], b: &[usize]) {
+        let (a, b) = (tensor(a, 5), tensor(b, 7));
+        let y = product(a.clone(), b.clone());
+        assert_eq!(y.to_f64(), a.clone().matmul(b.clone()).to_f64());
+        let g = tensor(&y.shape(), 3);
+        let kept = Kept {
+            inputs: vec![a.clone(), b.clone()],
+            shapes: vec![a.shape(), b.shape()],
+            output: None,
+            saved: Vec::new(),
+        };
+        let gradients = Matmul {}.gradient(kept, g.clone(), &[true, true]);
+        for (which, gradient) in gradients.into_iter().enumerate() {
+            let gradient = gradient.expect("wanted").to_f64();
+            for (index, slope) in gradient.into_iter().enumerate() {
+                let mut inputs = [a.clone(), b.clone()];
+                let mut unit = vec![0.0; inputs[which].len()];
+                unit[index] = 1.0;
+                inputs[which] = Tensor::from_vec(unit, &inputs[which].shape());
+                let [a, b] = inputs;
+                let change: f64 = product(a, b).to_f64().iter().zip(g.to_f64()).map(|(y, g)| y * g).sum();
+                assert_eq!(slope, change);
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_of_broadcast_products() {
+        check(&[2, 3], &[3, 4]);
+        check(&[5, 2, 3], &[3, 4]);
+        check(&[2, 3], &[5, 3, 4]);
+        check(&[2, 1, 2, 3], &[4, 3, 2]);
+        check(&[1, 2, 3], &[1, 3, 2]);
+        check(&[4, 2, 3], &[4, 3, 2]);
+    }
+
+    #[test]
+    fn flipped_and_transposed_views_are_read_rightly() {
+        let (a, b) = (tensor(&[4, 3], 5), tensor(&[2, 3], 7).transpose().flip(&[0]));
+        let expected = a.clone().matmul(b.clone());
+        assert_eq!(product(a, b).to_f64(), expected.to_f64());
+    }
+}

@@ -1,0 +1,288 @@
+//! Softmax and its logarithm, stable for any finite numbers.
+
+use serde::Deserialize;
+
+use super::binary::multiply;
+use super::reduction::{chunk_total, dot, in_float32, last_axis, logsumexp, position, row_max, sum, widen};
+use super::{Context, Entry, Evaluation, Keeps, Kept, Operation, entry};
+use crate::Number;
+use crate::cpu;
+use crate::program::{Kind, Type, show};
+use crate::tensor::{DType, Real, Tensor};
+
+/// The lines of the table.
+pub(super) const ENTRIES: &[Entry] =
+    &[entry::<Softmax>("softmax", 1, Some(1)), entry::<LogSoftmax>("log_softmax", 1, Some(1))];
+
+/// `e^x / Σ e^x` along `axis` (default the last).
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Softmax {
+    #[serde(default = "last_axis")]
+    axis: i64,
+}
+
+/// `x - ln Σ e^x` along `axis` (default the last).
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogSoftmax {
+    #[serde(default = "last_axis")]
+    axis: i64,
+}
+
+fn infer(x: &Type, axis: i64) -> Result<Type, String> {
+    x.expect_kind(Kind::Float)?;
+    let axis = x.axis(axis)?;
+    if x.shape[axis].count == 0 {
+        return Err(format!("axis {axis} must have elements, got shape {}", show(&x.shape)));
+    }
+    Ok(x.clone())
+}
+
+impl Operation for Softmax {
+    fn infer(&self, inputs: &[&Type]) -> Result<Type, String> {
+        infer(inputs[0], self.axis)
+    }
+
+    fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
+        let x = inputs.remove(0);
+        let axis = position(self.axis, x.rank());
+        match x.dtype() {
+            DType::F32 if x.is_cpu() => map_rows::<f32>(x, axis, softmax_row),
+            DType::F64 if x.is_cpu() => map_rows::<f64>(x, axis, softmax_row),
+            _ => in_float32(x, |x| {
+                let greatest = logsumexp(x.clone(), axis);
+                (x - greatest).exp()
+            }),
+        }
+        .into()
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::OUTPUT
+    }
+
+    /// `y · (g - Σ g·y)`
+    fn gradient(&self, kept: Kept, gradient: Tensor, _: &[bool]) -> Vec<Option<Tensor>> {
+        let y = kept.output().clone();
+        let axis = position(self.axis, y.rank());
+        let dtype = gradient.dtype();
+        vec![Some(match dtype {
+            DType::F32 if y.is_cpu() => zip_rows::<f32>(gradient, y, axis, softmax_slope),
+            DType::F64 if y.is_cpu() => zip_rows::<f64>(gradient, y, axis, softmax_slope),
+            _ => {
+                let (y, gradient) = (widen(y), widen(gradient));
+                let mean = sum(multiply(y.clone(), gradient.clone()), &[axis]);
+                (y * (gradient - mean)).cast(dtype)
+            }
+        })]
+    }
+}
+
+impl Operation for LogSoftmax {
+    fn infer(&self, inputs: &[&Type]) -> Result<Type, String> {
+        infer(inputs[0], self.axis)
+    }
+
+    fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
+        let x = inputs.remove(0);
+        let axis = position(self.axis, x.rank());
+        match x.dtype() {
+            DType::F32 if x.is_cpu() => map_rows::<f32>(x, axis, log_softmax_row),
+            DType::F64 if x.is_cpu() => map_rows::<f64>(x, axis, log_softmax_row),
+            _ => in_float32(x, |x| x.clone() - logsumexp(x, axis)),
+        }
+        .into()
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::OUTPUT
+    }
+
+    /// `g - e^y · Σ g`
+    fn gradient(&self, kept: Kept, gradient: Tensor, _: &[bool]) -> Vec<Option<Tensor>> {
+        let y = kept.output().clone();
+        let axis = position(self.axis, y.rank());
+        let dtype = gradient.dtype();
+        vec![Some(match dtype {
+            DType::F32 if y.is_cpu() => zip_rows::<f32>(gradient, y, axis, log_softmax_slope),
+            DType::F64 if y.is_cpu() => zip_rows::<f64>(gradient, y, axis, log_softmax_slope),
+            _ => {
+                let (y, gradient) = (widen(y), widen(gradient));
+                let total = sum(gradient.clone(), &[axis]);
+                (gradient - y.exp() * total).cast(dtype)
+            }
+        })]
+    }
+}
+
+#[inline(always)]
+fn softmax_row<E: Real>(row: &mut [E]) {
+    let greatest = row_max(row);
+    row.iter_mut().for_each(|value| *value = (*value - greatest).exp());
+    let scale = E::from_f64(1.0 / chunk_total(row));
+    row.iter_mut().for_each(|value| *value = *value * scale);
+}
+
+#[inline(always)]
+fn softmax_slope<E: Real>(gradient: &mut [E], y: &[E]) {
+    let mean = E::from_f64(dot(gradient, y));
+    for (gradient, &y) in gradient.iter_mut().zip(y) {
+        *gradient = y * (*gradient - mean);
+    }
+}
+
+#[inline(always)]
+fn log_softmax_row<E: Real>(row: &mut [E]) {
+    // The greatest is taken off first: it may be large where the logarithm is small.
+    let greatest = row_max(row);
+    row.iter_mut().for_each(|value| *value = *value - greatest);
+    let total = E::from_f64(row.iter().map(|value| value.exp().to_f64()).sum::<f64>().ln());
+    row.iter_mut().for_each(|value| *value = *value - total);
+}
+
+#[inline(always)]
+fn log_softmax_slope<E: Real>(gradient: &mut [E], y: &[E]) {
+    let total = E::from_f64(chunk_total(gradient));
+    for (gradient, &y) in gradient.iter_mut().zip(y) {
+        *gradient = *gradient - y.exp() * total;
+    }
+}
+
+/// `ln Σ e^x` of a row.
+#[inline(always)]
+pub(super) fn row_logsumexp<E: Real>(row: &[E]) -> E {
+    let greatest = row_max(row);
+    if greatest.abs() == E::from_f64(f64::INFINITY) {
+        return greatest;
+    }
+    let total: f64 = row.iter().map(|&value| (value - greatest).exp().to_f64()).sum();
+    greatest + E::from_f64(total.ln())
+}
+
+/// Swaps an axis with the last one.
+pub(super) fn swap_last(x: Tensor, axis: usize) -> Tensor {
+    let last = x.rank() - 1;
+    if axis == last {
+        return x;
+    }
+    let mut axes: Vec<usize> = (0..=last).collect();
+    axes.swap(axis, last);
+    x.permute(&axes)
+}
+
+/// Changes each row along an axis, in place if nobody else holds the storage.
+fn map_rows<E: Real>(x: Tensor, axis: usize, body: impl Fn(&mut [E]) + Sync) -> Tensor {
+    let mut x = swap_last(x, axis).into_unique::<E>().expect("on the cpu device");
+    let width = x.shape().last().copied().unwrap_or(1).max(1);
+    let values = x.as_mut_slice::<E>().expect("unique");
+    cpu::for_rows(values, width, |_, rows| {
+        cpu::vectorised(|| rows.chunks_exact_mut(width).for_each(&body));
+    });
+    swap_last(x, axis)
+}
+
+/// [`map_rows`] beside the rows of another tensor of the same shape.
+fn zip_rows<E: Real>(x: Tensor, y: Tensor, axis: usize, body: impl Fn(&mut [E], &[E]) + Sync) -> Tensor {
+    let mut x = swap_last(x, axis).into_unique::<E>().expect("on the cpu device");
+    let y = swap_last(y, axis).contiguous_cpu::<E>().expect("on the cpu device");
+    let width = x.shape().last().copied().unwrap_or(1).max(1);
+    let y = y.as_slice::<E>().expect("contiguous");
+    cpu::for_rows(x.as_mut_slice::<E>().expect("unique"), width, |first, rows| {
+        cpu::vectorised(|| {
+            for (x, y) in rows.chunks_exact_mut(width).zip(y[first * width..].chunks_exact(width)) {
+                body(x, y);
+            }
+        });
+    });
+    swap_last(x, axis)
+}
+
+#[cfg(test)]
+mod temporary {
+    use super::*;
+    use crate::random::{Purpose, Stream};
+    #[test]
+    fn differences() {
+        let context =
+            Context { device: crate::Device::cpu(), dtype: DType::F64, stream: Stream::new(1, Purpose::Noise) };
+        let make = |shape: &[usize], seed: u64, positive: bool| {
+            let stream = Stream::new(seed, Purpose::Noise);
+            let count = shape.iter().product::<usize>() as u64;
+            Tensor::from_vec(
+                (0..count)
+                    .map(|i| if positive { stream.uniform(i) + 0.3 } else { stream.normal(i) })
+                    .collect::<Vec<f64>>(),
+                shape,
+            )
+        };
+        let cases: &[(&str, &str, &[&[usize]])] = &[
+            ("softmax", "{\"axis\":1}", &[&[3, 4, 2]]),
+            ("log_softmax", "{\"axis\":-1}", &[&[3, 4, 2]]),
+            ("log_softmax", "{\"axis\":0}", &[&[3, 4, 2]]),
+            ("logsumexp", "{\"axis\":1,\"keepdims\":true}", &[&[3, 4, 2]]),
+            ("logsumexp", "{}", &[&[5]]),
+            ("max", "{\"axes\":[0,2]}", &[&[3, 4, 2]]),
+            ("min", "{\"axes\":null}", &[&[3, 4, 2]]),
+            ("mean", "{\"axes\":[0,-1],\"keepdims\":true}", &[&[3, 4, 2]]),
+            ("sum", "{}", &[&[3, 4, 2]]),
+            ("power", "{}", &[&[3, 1, 2], &[4, 2]]),
+            ("divide", "{}", &[&[3, 1, 2], &[4, 1]]),
+            ("subtract", "{}", &[&[2], &[3, 4, 2]]),
+            ("multiply", "{}", &[&[3, 4, 2], &[4, 1]]),
+            ("maximum", "{}", &[&[3, 4], &[4]]),
+            ("minimum", "{}", &[&[3, 4], &[1]]),
+            ("layer_norm", "{}", &[&[3, 4, 5], &[5], &[5]]),
+            ("reshape", "{\"shape\":[2,-1]}", &[&[3, 4]]),
+            ("transpose", "{\"axes\":[1,2,0]}", &[&[3, 4, 2]]),
+            ("broadcast_to", "{\"shape\":[2,-1,5]}", &[&[3, 1]]),
+            ("concatenate", "{\"axis\":1}", &[&[2, 3], &[2, 1], &[2, 2]]),
+            ("slice", "{\"starts\":[-1,0],\"stops\":[null,5],\"steps\":[-2,3]}", &[&[4, 6]]),
+            ("pad", "{\"widths\":[[1,2],[0,1]],\"value\":3}", &[&[2, 3]]),
+            ("flip", "{\"axes\":[1]}", &[&[2, 3]]),
+            ("dropout", "{\"rate\":0.4}", &[&[6, 7]]),
+            ("matmul", "{}", &[&[2, 1, 3, 4], &[3, 4, 2]]),
+        ];
+        for (name, attributes, shapes) in cases {
+            let attributes = serde_json::from_str(attributes).unwrap();
+            let op = super::super::parse(name, &attributes, shapes.len()).unwrap();
+            let inputs: Vec<Tensor> = shapes.iter().enumerate().map(|(i, s)| make(s, i as u64 + 3, true)).collect();
+            let types: Vec<Type> = shapes
+                .iter()
+                .map(|s| Type::float(s.iter().map(|&n| crate::program::Dim::known(n)).collect()))
+                .collect();
+            let ty = op.infer(&types.iter().collect::<Vec<_>>()).unwrap();
+            let y = op.evaluate(inputs.clone(), &context);
+            assert_eq!(y.value.shape(), ty.shape.iter().map(|d| d.resolve(1)).collect::<Vec<_>>(), "{name}");
+            let g = make(&y.value.shape(), 77, false);
+            let kept = Kept {
+                inputs: inputs.clone(),
+                shapes: inputs.iter().map(Tensor::shape).collect(),
+                output: Some(y.value),
+                saved: y.saved,
+            };
+            let gradients = op.gradient(kept, g.clone(), &vec![true; inputs.len()]);
+            for (which, gradient) in gradients.iter().enumerate() {
+                let gradient = gradient.as_ref().unwrap();
+                assert_eq!(gradient.shape(), inputs[which].shape(), "{name}");
+                for (i, slope) in gradient.to_f64().into_iter().enumerate() {
+                    let value = |d: f64| {
+                        let mut inputs = inputs.clone();
+                        let mut v = inputs[which].to_f64();
+                        v[i] += d;
+                        inputs[which] = Tensor::from_vec(v, &inputs[which].shape());
+                        op.evaluate(inputs, &context)
+                            .value
+                            .to_f64()
+                            .iter()
+                            .zip(g.to_f64())
+                            .map(|(a, b)| a * b)
+                            .sum::<f64>()
+                    };
+                    let n = (value(1e-6) - value(-1e-6)) / 2e-6;
+                    assert!((n - slope).abs() < 1e-5 * (1.0 + n.abs()), "{name} {which} {i}: {n} {slope}");
+                }
+            }
+        }
+    }
+}

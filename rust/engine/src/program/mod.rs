@@ -1,0 +1,331 @@
+//! The graph that Python describes: inputs, parameters, buffers, constants and operations in order, shapes checked as it grows.
+
+mod evaluate;
+mod initializer;
+mod json;
+mod shape;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use serde_json::Value as Json;
+
+pub(crate) use evaluate::{Leaves, Plan, Retention, backward, forward};
+pub use initializer::Initializer;
+pub use shape::{Dim, Kind, Type, broadcast, broadcast_lengths, show};
+
+use crate::ops::{self, Operation};
+use crate::{Error, Result};
+
+/// A value's place in [`Program::values`].
+pub type ValueId = usize;
+
+/// Where a value comes from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// Data, by name.
+    Input(String),
+    /// Learnt numbers.
+    Parameter(Parameter),
+    /// Numbers that training updates without gradients.
+    Buffer(Buffer),
+    /// Fixed numbers.
+    Constant(Constant),
+    /// The output of an operation.
+    Node(Node),
+}
+
+/// Learnt numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parameter {
+    /// Stable dotted path.
+    pub path: String,
+    /// The lengths of the axes.
+    pub shape: Vec<usize>,
+    /// What it is for, which decides weight decay.
+    pub role: Role,
+    /// How it starts.
+    pub initializer: Initializer,
+}
+
+/// Numbers that training updates without gradients, such as running means.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Buffer {
+    /// Stable dotted path.
+    pub path: String,
+    /// The lengths of the axes.
+    pub shape: Vec<usize>,
+    /// How it starts.
+    pub initializer: Initializer,
+}
+
+/// Fixed numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Constant {
+    /// The elements in row-major order.
+    pub values: Vec<f64>,
+    /// The lengths of the axes.
+    pub shape: Vec<usize>,
+    /// What they are.
+    pub kind: Kind,
+}
+
+/// An operation applied to values.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// The operation's name in the table.
+    pub name: String,
+    /// Its attributes.
+    pub attributes: Json,
+    /// What it is applied to.
+    pub inputs: Vec<ValueId>,
+    /// The dotted name of the layer that emitted it.
+    pub scope: String,
+    /// The operation itself.
+    pub operation: Arc<dyn Operation>,
+}
+
+/// What a parameter is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Weights of a linear map.
+    Kernel,
+    /// Rows of a table.
+    Embedding,
+    /// An offset.
+    Bias,
+    /// A factor, as of a normalisation.
+    Scale,
+}
+
+impl Role {
+    const ALL: [Self; 4] = [Self::Kernel, Self::Embedding, Self::Bias, Self::Scale];
+
+    /// Its name in programs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Embedding => "embedding",
+            Self::Bias => "bias",
+            Self::Scale => "scale",
+        }
+    }
+
+    /// The role of a name.
+    pub fn parse(name: &str) -> Result<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|role| role.name() == name)
+            .ok_or_else(|| Error::value(format!("role must be kernel, embedding, bias or scale, got {name:?}")))
+    }
+}
+
+/// A value of the program: its type and where it comes from.
+#[derive(Clone, Debug)]
+pub struct Value {
+    /// Kind and shape.
+    pub ty: Type,
+    /// Where it comes from.
+    pub source: Source,
+}
+
+/// A network with its losses and metrics, ready to be checked, run, differentiated and saved.
+#[derive(Clone, Debug, Default)]
+pub struct Program {
+    values: Vec<Value>,
+    by_path: HashMap<String, ValueId>,
+    outputs: BTreeMap<String, ValueId>,
+    assignments: BTreeMap<String, ValueId>,
+    scope: String,
+}
+
+/// More elements than this in one value are a mistake (or an attack), not a network.
+const GREATEST_SIZE: usize = 1 << 40;
+
+impl Program {
+    /// All values, in an order in which each can be computed.
+    pub fn values(&self) -> &[Value] {
+        &self.values
+    }
+
+    /// The named outputs.
+    pub fn outputs(&self) -> &BTreeMap<String, ValueId> {
+        &self.outputs
+    }
+
+    /// Buffers and the values that a training step assigns to them.
+    pub fn assignments(&self) -> &BTreeMap<String, ValueId> {
+        &self.assignments
+    }
+
+    /// The value of an output.
+    pub fn find_output(&self, name: &str) -> Result<ValueId> {
+        self.outputs.get(name).copied().ok_or_else(|| Error::Missing(format!("the program has no output {name:?}")))
+    }
+
+    /// Places and descriptions of the parameters, in order.
+    pub fn parameters(&self) -> impl Iterator<Item = (ValueId, &Parameter)> {
+        self.values.iter().enumerate().filter_map(|(id, value)| match &value.source {
+            Source::Parameter(parameter) => Some((id, parameter)),
+            _ => None,
+        })
+    }
+
+    /// Places and descriptions of the buffers, in order.
+    pub fn buffers(&self) -> impl Iterator<Item = (ValueId, &Buffer)> {
+        self.values.iter().enumerate().filter_map(|(id, value)| match &value.source {
+            Source::Buffer(buffer) => Some((id, buffer)),
+            _ => None,
+        })
+    }
+
+    /// Places and names of the inputs, in order.
+    pub fn inputs(&self) -> impl Iterator<Item = (ValueId, &str)> {
+        self.values.iter().enumerate().filter_map(|(id, value)| match &value.source {
+            Source::Input(name) => Some((id, name.as_str())),
+            _ => None,
+        })
+    }
+
+    /// Names the layer whose operations come next, for errors and summaries.
+    pub fn set_scope(&mut self, scope: &str) {
+        scope.clone_into(&mut self.scope);
+    }
+
+    /// Declares data; axis 0 is the batch.
+    pub fn input(&mut self, name: &str, shape: Vec<Dim>, kind: Kind) -> Result<ValueId> {
+        if shape.first() != Some(&Dim::BATCH) || shape[1..].iter().any(|dim| dim.batch) {
+            return Err(Error::value(format!(
+                "input {name:?}: the shape must start with the batch, and with no other, got {}",
+                show(&shape)
+            )));
+        }
+        if self.inputs().any(|(_, known)| known == name) {
+            return Err(Error::value(format!("input {name:?} is declared twice")));
+        }
+        Ok(self.push(Type { kind, shape }, Source::Input(name.to_owned())))
+    }
+
+    /// Declares a parameter, or finds the one declared before under this path.
+    pub fn parameter(&mut self, parameter: Parameter) -> Result<ValueId> {
+        let ty = self.checked_type(&parameter.path, &parameter.shape)?;
+        match self.declared(&parameter.path, &ty)? {
+            Some(id) => Ok(id),
+            None => Ok(self.push_path(parameter.path.clone(), ty, Source::Parameter(parameter))),
+        }
+    }
+
+    /// Declares a buffer, or finds the one declared before under this path.
+    pub fn buffer(&mut self, buffer: Buffer) -> Result<ValueId> {
+        let ty = self.checked_type(&buffer.path, &buffer.shape)?;
+        match self.declared(&buffer.path, &ty)? {
+            Some(id) => Ok(id),
+            None => Ok(self.push_path(buffer.path.clone(), ty, Source::Buffer(buffer))),
+        }
+    }
+
+    /// Adds fixed numbers.
+    pub fn constant(&mut self, constant: Constant) -> Result<ValueId> {
+        let size = checked_size("constant", &constant.shape)?;
+        if size != constant.values.len() {
+            return Err(Error::value(format!(
+                "constant: shape {:?} has {size} elements, got {}",
+                constant.shape,
+                constant.values.len()
+            )));
+        }
+        let shape = constant.shape.iter().map(|&count| Dim::known(count)).collect();
+        Ok(self.push(Type { kind: constant.kind, shape }, Source::Constant(constant)))
+    }
+
+    /// Applies an operation: its shape rule runs at once.
+    pub fn apply(&mut self, name: &str, inputs: Vec<ValueId>, attributes: Json) -> Result<ValueId> {
+        let operation = ops::parse(name, &attributes, inputs.len()).map_err(|error| self.located(error))?;
+        let types: Vec<&Type> = inputs
+            .iter()
+            .map(|&id| self.values.get(id).map(|value| &value.ty))
+            .collect::<Option<_>>()
+            .ok_or_else(|| Error::value(format!("{name}: an input is not a value of this program")))?;
+        let ty = operation.infer(&types).map_err(|message| self.located(Error::value(format!("{name}: {message}"))))?;
+        let lengths: Vec<usize> = ty.shape.iter().map(|dim| dim.count).collect();
+        checked_size(name, &lengths).map_err(|error| self.located(error))?;
+        let scope = self.scope.clone();
+        let node = Node { name: name.to_owned(), attributes, inputs, scope, operation };
+        Ok(self.push(ty, Source::Node(node)))
+    }
+
+    /// Lets a training step store a value in a buffer.
+    pub fn assign(&mut self, path: &str, value: ValueId) -> Result<()> {
+        let buffer = *self
+            .by_path
+            .get(path)
+            .filter(|&&id| matches!(self.values[id].source, Source::Buffer(_)))
+            .ok_or_else(|| Error::Missing(format!("there is no buffer {path:?}")))?;
+        let (expected, got) = (&self.values[buffer].ty, &self.value(value)?.ty);
+        if expected != got {
+            return Err(Error::value(format!("buffer {path:?} holds {expected}, got {got}")));
+        }
+        self.assignments.insert(path.to_owned(), value);
+        Ok(())
+    }
+
+    /// Names an output.
+    pub fn output(&mut self, name: &str, value: ValueId) -> Result<()> {
+        self.value(value)?;
+        self.outputs.insert(name.to_owned(), value);
+        Ok(())
+    }
+
+    /// A value by its place.
+    pub fn value(&self, id: ValueId) -> Result<&Value> {
+        self.values.get(id).ok_or_else(|| Error::value(format!("there is no value {id} in this program")))
+    }
+
+    fn push(&mut self, ty: Type, source: Source) -> ValueId {
+        self.values.push(Value { ty, source });
+        self.values.len() - 1
+    }
+
+    fn push_path(&mut self, path: String, ty: Type, source: Source) -> ValueId {
+        let id = self.push(ty, source);
+        self.by_path.insert(path, id);
+        id
+    }
+
+    fn checked_type(&self, path: &str, shape: &[usize]) -> Result<Type> {
+        if path.is_empty() {
+            return Err(Error::value("a path must not be empty"));
+        }
+        checked_size(path, shape)?;
+        Ok(Type::float(shape.iter().map(|&count| Dim::known(count)).collect()))
+    }
+
+    fn declared(&self, path: &str, ty: &Type) -> Result<Option<ValueId>> {
+        let Some(&id) = self.by_path.get(path) else {
+            return Ok(None);
+        };
+        if self.values[id].ty == *ty {
+            return Ok(Some(id));
+        }
+        Err(Error::value(format!(
+            "{path:?} was declared with shape {}, now with {}",
+            show(&self.values[id].ty.shape),
+            show(&ty.shape)
+        )))
+    }
+
+    fn located(&self, error: Error) -> Error {
+        match error {
+            Error::Value(message) if !self.scope.is_empty() => Error::Value(format!("{}: {message}", self.scope)),
+            other => other,
+        }
+    }
+}
+
+fn checked_size(what: &str, shape: &[usize]) -> Result<usize> {
+    shape
+        .iter()
+        .try_fold(1usize, |size, &length| size.checked_mul(length))
+        .filter(|&size| size <= GREATEST_SIZE)
+        .ok_or_else(|| Error::value(format!("{what}: shape {shape:?} has too many elements")))
+}

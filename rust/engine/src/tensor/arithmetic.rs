@@ -1,0 +1,239 @@
+//! Arithmetic over whole tensors with NumPy broadcasting: what runs where no fused CPU kernel does.
+
+use std::ops::{Add, Div, Mul, Neg, Sub};
+
+use burn_backend::Scalar;
+use burn_backend::ops::{BoolTensorOps, FloatTensorOps, IntTensorOps};
+use burn_dispatch::{Dispatch, DispatchTensor};
+
+use super::Tensor;
+use crate::Number;
+
+/// How two values compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    /// `a == b`
+    Equal,
+    /// `a != b`
+    NotEqual,
+    /// `a > b`
+    Greater,
+    /// `a >= b`
+    GreaterEqual,
+    /// `a < b`
+    Less,
+    /// `a <= b`
+    LessEqual,
+}
+
+type Binary = fn(DispatchTensor, DispatchTensor) -> DispatchTensor;
+
+impl Tensor {
+    fn unary(self, function: fn(DispatchTensor) -> DispatchTensor) -> Self {
+        Self::from_primitive(function(self.into_primitive()))
+    }
+
+    fn with_scalar(self, constant: f64, function: fn(DispatchTensor, Scalar) -> DispatchTensor) -> Self {
+        Self::from_primitive(function(self.into_primitive(), Scalar::Float(constant)))
+    }
+
+    /// Applies a float or an integer function after making the ranks equal.
+    fn binary(self, other: Self, float: Binary, int: Binary) -> Self {
+        let function = if self.dtype().is_int() { int } else { float };
+        let (a, b) = Self::same_rank(self, other);
+        Self::from_primitive(function(a.into_primitive(), b.into_primitive()))
+    }
+
+    /// `self ^ other`.
+    pub fn power(self, other: Self) -> Self {
+        self.binary(other, Dispatch::float_powf, |_, _| panic!("power is defined for floats"))
+    }
+
+    /// The larger of two; NaN stays NaN.
+    pub fn larger(self, other: Self) -> Self {
+        let mask = other.clone().compare(Comparison::Greater, self.clone());
+        Self::choose(mask, other, self)
+    }
+
+    /// The smaller of two; NaN stays NaN.
+    pub fn smaller(self, other: Self) -> Self {
+        let mask = other.clone().compare(Comparison::Less, self.clone());
+        Self::choose(mask, other, self)
+    }
+
+    /// `mask ? a : b`, broadcasting all three.
+    pub fn choose(mask: Self, a: Self, b: Self) -> Self {
+        let shape = crate::program::broadcast_lengths(&[&mask.shape(), &a.shape(), &b.shape()]);
+        let int = a.dtype().is_int();
+        let [mask, a, b] = [mask, a, b].map(|tensor| tensor.broadcast_to(&shape).into_primitive());
+        Self::from_primitive(if int {
+            Dispatch::int_mask_where(b, mask, a)
+        } else {
+            Dispatch::float_mask_where(b, mask, a)
+        })
+    }
+
+    /// Compares element by element.
+    pub fn compare(self, comparison: Comparison, other: Self) -> Self {
+        let store = self.device().bool_storage();
+        let int = self.dtype().is_int();
+        let shape = crate::program::broadcast_lengths(&[&self.shape(), &other.shape()]);
+        let [a, b] = [self, other].map(|tensor| tensor.broadcast_to(&shape).into_primitive());
+        use Comparison::{Equal, Greater, GreaterEqual, Less, LessEqual, NotEqual};
+        Self::from_primitive(match (comparison, int) {
+            (Equal, false) => Dispatch::float_equal(a, b, store),
+            (NotEqual, false) => Dispatch::float_not_equal(a, b, store),
+            (Greater, false) => Dispatch::float_greater(a, b, store),
+            (GreaterEqual, false) => Dispatch::float_greater_equal(a, b, store),
+            (Less, false) => Dispatch::float_lower(a, b, store),
+            (LessEqual, false) => Dispatch::float_lower_equal(a, b, store),
+            (Equal, true) => Dispatch::int_equal(a, b, store),
+            (NotEqual, true) => Dispatch::int_not_equal(a, b, store),
+            (Greater, true) => Dispatch::int_greater(a, b, store),
+            (GreaterEqual, true) => Dispatch::int_greater_equal(a, b, store),
+            (Less, true) => Dispatch::int_lower(a, b, store),
+            (LessEqual, true) => Dispatch::int_lower_equal(a, b, store),
+        })
+    }
+
+    /// Both true.
+    pub fn and(self, other: Self) -> Self {
+        self.logical(other, Dispatch::bool_and)
+    }
+
+    /// Either true.
+    pub fn or(self, other: Self) -> Self {
+        self.logical(other, Dispatch::bool_or)
+    }
+
+    /// The opposite.
+    pub fn not(self) -> Self {
+        self.unary(Dispatch::bool_not)
+    }
+
+    fn logical(self, other: Self, function: Binary) -> Self {
+        let shape = crate::program::broadcast_lengths(&[&self.shape(), &other.shape()]);
+        let [a, b] = [self, other].map(|tensor| tensor.broadcast_to(&shape).into_primitive());
+        Self::from_primitive(function(a, b))
+    }
+
+    /// Matrix product over the last two axes; leading axes broadcast.
+    pub fn matmul(self, other: Self) -> Self {
+        let (a, b) = Self::same_rank(self, other);
+        Self::from_primitive(Dispatch::float_matmul(a.into_primitive(), b.into_primitive()))
+    }
+
+    fn mask_value(self, comparison: Comparison, zero: f64) -> Self {
+        let dtype = self.dtype();
+        let zero = self.constant(zero);
+        self.compare(comparison, zero).cast(dtype)
+    }
+}
+
+macro_rules! operator {
+    ($trait:ident, $method:ident, $float:path, $int:path) => {
+        impl $trait for Tensor {
+            type Output = Self;
+            fn $method(self, other: Self) -> Self {
+                self.binary(other, $float, $int)
+            }
+        }
+    };
+}
+
+operator!(Add, add, Dispatch::float_add, Dispatch::int_add);
+operator!(Sub, sub, Dispatch::float_sub, Dispatch::int_sub);
+operator!(Mul, mul, Dispatch::float_mul, Dispatch::int_mul);
+operator!(Div, div, Dispatch::float_div, Dispatch::int_div);
+
+impl Neg for Tensor {
+    type Output = Self;
+    fn neg(self) -> Self {
+        self.unary(Dispatch::float_neg)
+    }
+}
+
+impl Number for Tensor {
+    fn plus(self, constant: f64) -> Self {
+        self.with_scalar(constant, Dispatch::float_add_scalar)
+    }
+    fn times(self, constant: f64) -> Self {
+        self.with_scalar(constant, Dispatch::float_mul_scalar)
+    }
+    fn recip_of(self, constant: f64) -> Self {
+        self.unary(Dispatch::float_recip).times(constant)
+    }
+    fn at_least(self, constant: f64) -> Self {
+        let constant = self.constant(constant);
+        self.larger(constant)
+    }
+    fn at_most(self, constant: f64) -> Self {
+        let constant = self.constant(constant);
+        self.smaller(constant)
+    }
+    fn greater_of(self, other: Self) -> Self {
+        self.larger(other)
+    }
+    fn step(self) -> Self {
+        self.mask_value(Comparison::Greater, 0.0)
+    }
+    fn sign(self) -> Self {
+        self.unary(Dispatch::float_sign)
+    }
+    fn sqrt(self) -> Self {
+        self.unary(Dispatch::float_sqrt)
+    }
+    fn exp(self) -> Self {
+        self.unary(Dispatch::float_exp)
+    }
+    fn log(self) -> Self {
+        self.unary(Dispatch::float_log)
+    }
+    fn log1p(self) -> Self {
+        self.unary(Dispatch::float_log1p)
+    }
+    fn tanh(self) -> Self {
+        self.unary(Dispatch::float_tanh)
+    }
+    fn sin(self) -> Self {
+        self.unary(Dispatch::float_sin)
+    }
+    fn cos(self) -> Self {
+        self.unary(Dispatch::float_cos)
+    }
+    fn erf(self) -> Self {
+        self.unary(Dispatch::float_erf)
+    }
+    fn abs(self) -> Self {
+        self.unary(Dispatch::float_abs)
+    }
+    fn floor(self) -> Self {
+        self.unary(Dispatch::float_floor)
+    }
+    fn ceil(self) -> Self {
+        self.unary(Dispatch::float_ceil)
+    }
+    fn round(self) -> Self {
+        self.unary(Dispatch::float_round)
+    }
+    fn constant(&self, constant: f64) -> Self {
+        Self::full(&vec![1; self.rank()], constant, self.dtype(), &self.device())
+    }
+}
+
+impl Tensor {
+    /// `self + other` of equal shapes, in place where the storage allows.
+    pub(crate) fn accumulate(mut self, other: Self) -> Self {
+        fn in_place<E: crate::tensor::Real>(sum: &mut Tensor, other: &Tensor) -> bool {
+            match (sum.as_mut_slice::<E>(), other.as_slice::<E>()) {
+                (Some(sum), Some(other)) => {
+                    crate::cpu::accumulate(sum, other);
+                    true
+                }
+                _ => false,
+            }
+        }
+        let done = self.is_cpu() && (in_place::<f32>(&mut self, &other) || in_place::<f64>(&mut self, &other));
+        if done { self } else { self + other }
+    }
+}

@@ -1,0 +1,124 @@
+//! Direct access to the storage of tensors on the `cpu` device.
+
+use burn_backend::{Bytes, Element, Shape};
+use burn_dispatch::{BackendTensor, DispatchAutodiffContext, DispatchTensor, DispatchTensorKind};
+use burn_flex::{FlexTensor, Layout};
+
+use super::{DType, Tensor};
+use crate::Number;
+
+/// A floating-point type that the fused CPU kernels compute in: `f32` or `f64`.
+pub trait Real: Number + Element + bytemuck::Pod + PartialOrd + Default + Send + Sync + 'static {
+    /// The tensor type of it.
+    const DTYPE: DType;
+    /// From a 64-bit number, rounded.
+    fn from_f64(value: f64) -> Self;
+    /// To a 64-bit number, exact.
+    fn to_f64(self) -> f64;
+}
+
+impl Real for f32 {
+    const DTYPE: DType = DType::F32;
+    #[inline(always)]
+    fn from_f64(value: f64) -> Self {
+        value as f32
+    }
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        f64::from(self)
+    }
+}
+
+impl Real for f64 {
+    const DTYPE: DType = DType::F64;
+    #[inline(always)]
+    fn from_f64(value: f64) -> Self {
+        value
+    }
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        self
+    }
+}
+
+impl Tensor {
+    /// A tensor on the `cpu` device that takes over `values`, without a copy.
+    pub fn from_vec<E: Element + bytemuck::Pod>(values: Vec<E>, shape: &[usize]) -> Self {
+        assert_eq!(values.len(), shape.iter().product::<usize>());
+        let layout = Layout::contiguous(Shape::from(shape.to_vec()));
+        let tensor = FlexTensor::new(Bytes::from_elems(values), layout, E::dtype());
+        Self::from_flex(tensor)
+    }
+
+    pub(super) fn from_flex(tensor: FlexTensor) -> Self {
+        let dtype = DType::from_burn(tensor.dtype());
+        let tensor = match dtype {
+            DType::Bool => BackendTensor::Bool(tensor),
+            DType::I32 | DType::I64 => BackendTensor::Int(tensor),
+            _ => BackendTensor::Float(tensor),
+        };
+        let primitive =
+            DispatchTensor { kind: DispatchTensorKind::Flex(tensor), autodiff: DispatchAutodiffContext::Disabled };
+        Self { primitive, dtype }
+    }
+
+    /// The elements in row-major order, if on the `cpu` device, of type `E` and contiguous.
+    pub fn as_slice<E: Element + bytemuck::Pod>(&self) -> Option<&[E]> {
+        self.flex()?.as_slice::<E>()
+    }
+
+    /// The elements for writing, if besides nobody else holds the storage.
+    pub fn as_mut_slice<E: Element + bytemuck::Pod>(&mut self) -> Option<&mut [E]> {
+        let tensor = self.flex_mut()?;
+        if tensor.dtype() != E::dtype() {
+            return None;
+        }
+        let (start, end) = tensor.layout().contiguous_offsets()?;
+        tensor.try_storage_mut::<E>().map(|all| &mut all[start..end])
+    }
+
+    /// The same values, contiguous, on the `cpu` device; `None` on another device or of another type.
+    pub(crate) fn contiguous_cpu<E: Element + bytemuck::Pod>(self) -> Option<Self> {
+        let tensor = self.flex()?;
+        if tensor.dtype() != E::dtype() {
+            return None;
+        }
+        if tensor.is_contiguous() {
+            return Some(self);
+        }
+        Some(Self::from_flex(tensor.to_contiguous()))
+    }
+
+    /// The same values, contiguous and held by nobody else; `None` as for [`Self::contiguous_cpu`].
+    pub(crate) fn into_unique<E: Element + bytemuck::Pod>(self) -> Option<Self> {
+        let mut tensor = self.contiguous_cpu::<E>()?;
+        if tensor.as_mut_slice::<E>().is_some() {
+            return Some(tensor);
+        }
+        let copy = tensor.as_slice::<E>()?.to_vec();
+        Some(Self::from_vec(copy, &tensor.shape()))
+    }
+
+    /// The storage from the first element on and the step along each axis; `None` on another device, of another type, or where
+    /// an axis runs backwards.
+    pub(crate) fn strided<E: Real>(&self) -> Option<(&[E], &[isize])> {
+        let tensor = self.flex()?;
+        let layout = tensor.layout();
+        if tensor.dtype() != E::dtype() || !layout.has_positive_strides() {
+            return None;
+        }
+        let all: &[E] = tensor.storage();
+        Some((&all[layout.start_offset()..], layout.strides()))
+    }
+
+    /// Takes the elements out, without a copy if nobody else holds the storage.
+    pub(crate) fn into_vec<E: Element>(self) -> Vec<E> {
+        self.try_into_vec().expect("the device answers with the tensor's own type")
+    }
+
+    /// Fetches the elements, without a copy if they are on the `cpu` device and nobody else holds the storage.
+    pub fn try_into_vec<E: Element>(self) -> crate::Result<Vec<E>> {
+        let data = self.try_into_data()?;
+        data.try_into_vec::<E>().map_err(|error| crate::Error::Type(error.to_string()))
+    }
+}

@@ -1,0 +1,212 @@
+//! Shapes, axes, indices and reductions of whole tensors.
+
+use burn_backend::ops::{BoolTensorOps, FloatTensorOps, IntTensorOps};
+use burn_backend::tensor::IndexingUpdateOp;
+use burn_backend::{Shape, Slice};
+use burn_dispatch::{Dispatch, DispatchTensor};
+
+use super::{DType, Tensor};
+
+/// Dispatches on the kind of element: the primitives of float, int and bool tensors differ in name only.
+macro_rules! by_kind {
+    ($tensor:expr, $float:ident, $int:ident, $bool:ident $(, $argument:expr)*) => {{
+        let dtype = $tensor.dtype();
+        let primitive = $tensor.into_primitive();
+        Tensor::from_primitive(match dtype {
+            DType::Bool => Dispatch::$bool(primitive $(, $argument)*),
+            DType::I32 | DType::I64 => Dispatch::$int(primitive $(, $argument)*),
+            _ => Dispatch::$float(primitive $(, $argument)*),
+        })
+    }};
+}
+
+impl Tensor {
+    /// The same elements in row-major order under another shape.
+    pub fn reshape(self, shape: &[usize]) -> Self {
+        let shape = Shape::from(shape.to_vec());
+        by_kind!(self, float_reshape, int_reshape, bool_reshape, shape)
+    }
+
+    /// Reorders the axes.
+    pub fn permute(self, axes: &[usize]) -> Self {
+        by_kind!(self, float_permute, int_permute, bool_permute, axes)
+    }
+
+    /// Swaps the last two axes.
+    pub fn transpose(self) -> Self {
+        let rank = self.rank();
+        let mut axes: Vec<usize> = (0..rank).collect();
+        axes.swap(rank - 2, rank - 1);
+        self.permute(&axes)
+    }
+
+    /// Reverses axes.
+    pub fn flip(self, axes: &[usize]) -> Self {
+        by_kind!(self, float_flip, int_flip, bool_flip, axes)
+    }
+
+    /// Repeats axes of length 1, after adding leading ones.
+    pub fn broadcast_to(self, shape: &[usize]) -> Self {
+        if self.shape() == shape {
+            return self;
+        }
+        let tensor = self.with_rank(shape.len());
+        let shape = Shape::from(shape.to_vec());
+        by_kind!(tensor, float_expand, int_expand, bool_expand, shape)
+    }
+
+    /// Adds leading axes of length 1.
+    pub fn with_rank(self, rank: usize) -> Self {
+        let shape = self.shape();
+        if shape.len() == rank {
+            return self;
+        }
+        let mut longer = vec![1; rank - shape.len()];
+        longer.extend(shape);
+        self.reshape(&longer)
+    }
+
+    pub(super) fn same_rank(a: Self, b: Self) -> (Self, Self) {
+        let rank = a.rank().max(b.rank());
+        (a.with_rank(rank), b.with_rank(rank))
+    }
+
+    /// The part from `starts` to `stops` by `steps`.
+    pub fn slice(self, starts: &[usize], stops: &[usize], steps: &[usize]) -> Self {
+        let slices: Vec<Slice> = starts
+            .iter()
+            .zip(stops)
+            .zip(steps)
+            .map(|((&start, &stop), &step)| Slice::new(start as isize, Some(stop as isize), step as isize))
+            .collect();
+        by_kind!(self, float_slice, int_slice, bool_slice, &slices)
+    }
+
+    /// Writes `value` over the part from `starts` to `stops` by `steps`.
+    pub fn slice_assign(self, starts: &[usize], stops: &[usize], steps: &[usize], value: Self) -> Self {
+        let slices: Vec<Slice> = starts
+            .iter()
+            .zip(stops)
+            .zip(steps)
+            .map(|((&start, &stop), &step)| Slice::new(start as isize, Some(stop as isize), step as isize))
+            .collect();
+        let value = value.into_primitive();
+        by_kind!(self, float_slice_assign, int_slice_assign, bool_slice_assign, &slices, value)
+    }
+
+    /// Joins along an axis.
+    pub fn concatenate(tensors: Vec<Self>, axis: usize) -> Self {
+        let dtype = tensors[0].dtype();
+        let primitives: Vec<DispatchTensor> = tensors.into_iter().map(Self::into_primitive).collect();
+        Self::from_primitive(match dtype {
+            DType::Bool => Dispatch::bool_cat(primitives, axis),
+            DType::I32 | DType::I64 => Dispatch::int_cat(primitives, axis),
+            _ => Dispatch::float_cat(primitives, axis),
+        })
+    }
+
+    /// Rows `indices` (rank 1) along an axis.
+    pub fn select(self, axis: usize, indices: Self) -> Self {
+        let indices = indices.into_primitive();
+        let dtype = self.dtype();
+        let primitive = self.into_primitive();
+        Self::from_primitive(match dtype {
+            DType::Bool => Dispatch::bool_select(primitive, axis, indices),
+            DType::I32 | DType::I64 => Dispatch::int_select(primitive, axis, indices),
+            _ => Dispatch::float_select(primitive, axis, indices),
+        })
+    }
+
+    /// Adds `value` to rows `indices` (rank 1) along an axis; an index may come again.
+    pub fn select_add(self, axis: usize, indices: Self, value: Self) -> Self {
+        Self::from_primitive(Dispatch::float_select_assign(
+            self.into_primitive(),
+            axis,
+            indices.into_primitive(),
+            value.into_primitive(),
+            IndexingUpdateOp::Add,
+        ))
+    }
+
+    /// One element per position along an axis, as NumPy's `take_along_axis`.
+    pub fn gather(self, axis: usize, indices: Self) -> Self {
+        let indices = indices.into_primitive();
+        let dtype = self.dtype();
+        let primitive = self.into_primitive();
+        Self::from_primitive(if dtype.is_int() {
+            Dispatch::int_gather(axis, primitive, indices)
+        } else {
+            Dispatch::float_gather(axis, primitive, indices)
+        })
+    }
+
+    /// The transpose of [`Self::gather`]: adds `value` where `indices` say.
+    pub fn scatter_add(self, axis: usize, indices: Self, value: Self) -> Self {
+        Self::from_primitive(Dispatch::float_scatter(
+            axis,
+            self.into_primitive(),
+            indices.into_primitive(),
+            value.into_primitive(),
+            IndexingUpdateOp::Add,
+        ))
+    }
+
+    /// Sum over an axis, which stays with length 1.
+    pub fn sum_axis(self, axis: usize) -> Self {
+        if self.dtype().is_int() {
+            return Self::from_primitive(Dispatch::int_sum_dim(self.into_primitive(), axis));
+        }
+        Self::from_primitive(Dispatch::float_sum_dim(self.into_primitive(), axis))
+    }
+
+    /// Sum over axes, which stay with length 1.
+    pub fn sum_axes(self, axes: &[usize]) -> Self {
+        axes.iter().fold(self, |tensor, &axis| tensor.sum_axis(axis))
+    }
+
+    /// Greatest over an axis, which stays with length 1.
+    pub fn max_axis(self, axis: usize) -> Self {
+        if self.dtype().is_int() {
+            return Self::from_primitive(Dispatch::int_max_dim(self.into_primitive(), axis));
+        }
+        Self::from_primitive(Dispatch::float_max_dim(self.into_primitive(), axis))
+    }
+
+    /// Index of the greatest along an axis, which stays with length 1.
+    pub fn argmax(self, axis: usize) -> Self {
+        let int = DType::I32.burn_int();
+        if self.dtype().is_int() {
+            return Self::from_primitive(Dispatch::int_argmax(self.into_primitive(), axis));
+        }
+        Self::from_primitive(Dispatch::float_argmax(self.into_primitive(), axis, int))
+    }
+
+    /// Least over an axis, which stays with length 1.
+    pub fn min_axis(self, axis: usize) -> Self {
+        if self.dtype().is_int() {
+            return Self::from_primitive(Dispatch::int_min_dim(self.into_primitive(), axis));
+        }
+        Self::from_primitive(Dispatch::float_min_dim(self.into_primitive(), axis))
+    }
+
+    /// Index of the least along an axis, which stays with length 1.
+    pub fn argmin(self, axis: usize) -> Self {
+        let int = DType::I32.burn_int();
+        if self.dtype().is_int() {
+            return Self::from_primitive(Dispatch::int_argmin(self.into_primitive(), axis));
+        }
+        Self::from_primitive(Dispatch::float_argmin(self.into_primitive(), axis, int))
+    }
+
+    /// Sums over the axes that broadcasting added or repeated, so that the result has `shape`.
+    pub fn sum_to(self, shape: &[usize]) -> Self {
+        let mine = self.shape();
+        if mine == shape {
+            return self;
+        }
+        let added = mine.len() - shape.len();
+        let axes: Vec<usize> =
+            (0..mine.len()).filter(|&axis| axis < added || (shape[axis - added] == 1 && mine[axis] != 1)).collect();
+        self.sum_axes(&axes).reshape(shape)
+    }
+}

@@ -1,0 +1,347 @@
+//! Arrays that the caller lends: rows are gathered and converted, never the whole.
+
+use burn_backend::Element;
+use half::f16;
+use rayon::prelude::*;
+
+use crate::program::Kind;
+use crate::tensor::{DType, Tensor};
+use crate::{Device, Error, Result};
+
+/// The element types of lent arrays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Format {
+    F16,
+    F32,
+    F64,
+    I8,
+    I16,
+    I32,
+    I64,
+    U8,
+    U16,
+    U32,
+    U64,
+    Bool,
+}
+
+impl Format {
+    /// Bytes per element.
+    pub fn size(self) -> usize {
+        match self {
+            Self::I8 | Self::U8 | Self::Bool => 1,
+            Self::F16 | Self::I16 | Self::U16 => 2,
+            Self::F32 | Self::I32 | Self::U32 => 4,
+            Self::F64 | Self::I64 | Self::U64 => 8,
+        }
+    }
+}
+
+/// An array in memory that somebody else owns.
+///
+/// Elements are read one by one through raw pointers and never borrowed: if the owner writes meanwhile, values are
+/// undefined but memory stays safe.
+#[derive(Clone, Debug)]
+pub struct ArrayView {
+    pointer: *const u8,
+    format: Format,
+    swapped: bool,
+    shape: Vec<usize>,
+    strides: Vec<isize>,
+}
+
+// SAFETY: the view only reads, and whoever makes one keeps the memory mapped while it lives (see `ArrayView::new`).
+unsafe impl Send for ArrayView {}
+// SAFETY: as above.
+unsafe impl Sync for ArrayView {}
+
+impl ArrayView {
+    /// A view of memory: `strides` in bytes, `swapped` if the byte order is not this machine's.
+    ///
+    /// # Safety
+    /// Every element that `shape` and `strides` reach must stay readable while the view lives.
+    pub unsafe fn new(
+        pointer: *const u8,
+        format: Format,
+        swapped: bool,
+        shape: Vec<usize>,
+        strides: Vec<isize>,
+    ) -> Self {
+        assert_eq!(shape.len(), strides.len());
+        Self { pointer, format, swapped, shape, strides }
+    }
+
+    /// The lengths of the axes.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The length of axis 0.
+    pub fn rows(&self) -> usize {
+        self.shape.first().copied().unwrap_or(1)
+    }
+
+    /// All elements as 64-bit numbers, in row-major order.
+    pub fn to_f64(&self) -> Vec<f64> {
+        let offsets = offsets(&self.shape, &self.strides);
+        self.read(&[0], &offsets, |value| value)
+    }
+
+    /// Rows as a tensor of the type that a program's input of this kind has.
+    pub fn gather(&self, rows: &[i64], kind: Kind, dtype: DType, device: &Device) -> Tensor {
+        let mut shape = self.shape.clone();
+        shape[0] = rows.len();
+        let starts: Vec<isize> = rows.iter().map(|&row| row as isize * self.strides[0]).collect();
+        let inner = offsets(&self.shape[1..], &self.strides[1..]);
+        match (kind, dtype) {
+            (Kind::Int, _) => Tensor::from_values(self.convert::<i32>(&starts, &inner), &shape, device),
+            (Kind::Bool, _) => {
+                let values = self.read(&starts, &inner, |value| value != 0.0);
+                let values: Vec<u8> = values.into_iter().map(u8::from).collect();
+                let truth = Tensor::from_values(values.into_iter().map(i32::from).collect(), &shape, device);
+                truth.cast(DType::Bool)
+            }
+            (Kind::Float, DType::F64) => Tensor::from_values(self.convert::<f64>(&starts, &inner), &shape, device),
+            (Kind::Float, _) => Tensor::from_values(self.convert::<f32>(&starts, &inner), &shape, device).cast(dtype),
+        }
+    }
+
+    /// The whole array as a tensor: float64, float32 (16 bits too), int32 or bool.
+    pub fn to_tensor(&self, device: &Device) -> Result<Tensor> {
+        let offsets = offsets(&self.shape, &self.strides);
+        let start = [0];
+        Ok(match self.format {
+            Format::F64 => Tensor::from_values(self.convert::<f64>(&start, &offsets), &self.shape, device),
+            Format::F16 | Format::F32 => {
+                Tensor::from_values(self.convert::<f32>(&start, &offsets), &self.shape, device)
+            }
+            Format::Bool => {
+                let values = self.convert::<i32>(&start, &offsets);
+                Tensor::from_values(values, &self.shape, device).cast(DType::Bool)
+            }
+            _ => {
+                let values = self.convert::<i64>(&start, &offsets);
+                let values: std::result::Result<Vec<i32>, _> = values.iter().map(|&value| value.try_into()).collect();
+                let values = values.map_err(|_| Error::value("integers must fit 32 bits"))?;
+                Tensor::from_values(values, &self.shape, device)
+            }
+        })
+    }
+
+    /// The index of the first NaN or infinity.
+    pub fn first_not_finite(&self) -> Option<Vec<usize>> {
+        if !matches!(self.format, Format::F16 | Format::F32 | Format::F64) || self.shape.contains(&0) {
+            return None;
+        }
+        let (row_step, inner_shape, inner_strides) = match self.strides.split_first() {
+            Some((&step, inner)) => (step, &self.shape[1..], inner),
+            None => (0, &[][..], &[][..]),
+        };
+        let inner = offsets(inner_shape, inner_strides);
+        let bad_row = (0..self.rows()).into_par_iter().by_exponential_blocks().find_first(|&row| {
+            let start = row as isize * row_step;
+            // A sum of zeros is not finite if and only if one number was not.
+            !self.read_fold(start, &inner).is_finite()
+        })?;
+        let values = self.read(&[bad_row as isize * row_step], &inner, |value| value);
+        let place = values.iter().position(|value| !value.is_finite())?;
+        let mut index = unravel(place, inner_shape);
+        if !self.shape.is_empty() {
+            index.insert(0, bad_row);
+        }
+        Some(index)
+    }
+
+    /// The first row whose label is not a whole number in `0..classes`, with the label.
+    pub fn first_bad_label(&self, classes: usize) -> Option<(usize, f64)> {
+        let values = self.to_f64();
+        let place =
+            values.iter().position(|&label| !(label >= 0.0 && label < classes as f64 && label.fract() == 0.0))?;
+        let row_length = values.len() / self.rows().max(1);
+        Some((place / row_length.max(1), values[place]))
+    }
+
+    fn read_fold(&self, start: isize, inner: &Offsets) -> f64 {
+        macro_rules! sum {
+            ($type:ty) => {
+                self.fold(start, inner, 0.0, |sum, bytes| sum + <$type>::from_ne_bytes(bytes) as f64 * 0.0)
+            };
+        }
+        match self.format {
+            Format::F32 => sum!(f32),
+            Format::F64 => sum!(f64),
+            Format::F16 => self.fold(start, inner, 0.0, |sum, bytes| sum + f16::from_ne_bytes(bytes).to_f64() * 0.0),
+            _ => 0.0,
+        }
+    }
+
+    fn fold<const N: usize>(
+        &self,
+        start: isize,
+        inner: &Offsets,
+        first: f64,
+        add: impl Fn(f64, [u8; N]) -> f64,
+    ) -> f64 {
+        let mut sum = first;
+        inner.for_each(start, |offset| sum = add(sum, self.bytes::<N>(offset)));
+        sum
+    }
+
+    #[inline(always)]
+    fn bytes<const N: usize>(&self, offset: isize) -> [u8; N] {
+        debug_assert_eq!(N, self.format.size());
+        // SAFETY: offsets come from this view's shape and strides, which `new` requires to be readable.
+        let mut bytes = unsafe { self.pointer.offset(offset).cast::<[u8; N]>().read_unaligned() };
+        if self.swapped {
+            bytes.reverse();
+        }
+        bytes
+    }
+
+    fn read<T>(&self, starts: &[isize], inner: &Offsets, make: impl Fn(f64) -> T) -> Vec<T> {
+        self.convert::<f64>(starts, inner).into_iter().map(make).collect()
+    }
+
+    /// Rows converted to `T`; integers out of its range become its extremes.
+    fn convert<T: From64>(&self, starts: &[isize], inner: &Offsets) -> Vec<T> {
+        let mut out = Vec::with_capacity(starts.len() * inner.len());
+        macro_rules! rows {
+            ($type:ty, $make:expr) => {{
+                const SIZE: usize = size_of::<$type>();
+                if !self.swapped && T::dtype() == <$type as Element>::dtype() && inner.is_contiguous(SIZE) {
+                    // SAFETY: `T` is the array's own type, and a row is one run of readable bytes.
+                    unsafe { self.copy_rows(starts, inner.len(), &mut out) };
+                } else {
+                    for &start in starts {
+                        inner.for_each(start, |offset| {
+                            out.push($make(<$type>::from_ne_bytes(self.bytes::<SIZE>(offset))));
+                        });
+                    }
+                }
+            }};
+        }
+        match self.format {
+            Format::F16 => rows!(f16, |value: f16| T::from_float(value.to_f64())),
+            Format::F32 => rows!(f32, |value: f32| T::from_float(f64::from(value))),
+            Format::F64 => rows!(f64, |value| T::from_float(value)),
+            Format::I8 => rows!(i8, |value: i8| T::from_int(value.into())),
+            Format::I16 => rows!(i16, |value: i16| T::from_int(value.into())),
+            Format::I32 => rows!(i32, |value: i32| T::from_int(value.into())),
+            Format::I64 => rows!(i64, |value: i64| T::from_int(value.into())),
+            Format::U8 | Format::Bool => rows!(u8, |value: u8| T::from_int(value.into())),
+            Format::U16 => rows!(u16, |value: u16| T::from_int(value.into())),
+            Format::U32 => rows!(u32, |value: u32| T::from_int(value.into())),
+            Format::U64 => rows!(u64, |value: u64| T::from_int(value.into())),
+        }
+        out
+    }
+
+    /// # Safety
+    /// `T` must be the array's own type, and each row one run of `length` elements.
+    unsafe fn copy_rows<T: Copy>(&self, starts: &[isize], length: usize, out: &mut Vec<T>) {
+        for (row, &start) in starts.iter().enumerate() {
+            // SAFETY: the caller's promise; `out` has the capacity, and byte copies need no alignment of the source.
+            unsafe {
+                let to = out.as_mut_ptr().add(row * length).cast::<u8>();
+                self.pointer.offset(start).copy_to_nonoverlapping(to, length * size_of::<T>());
+            }
+        }
+        // SAFETY: every element up to here was written above.
+        unsafe { out.set_len(starts.len() * length) };
+    }
+}
+
+/// Where the elements of a row lie, in bytes from its start.
+#[derive(Debug)]
+enum Offsets {
+    /// One run of equal steps.
+    Run { length: usize, step: isize },
+    /// Anything else, one by one.
+    List(Vec<isize>),
+}
+
+fn offsets(shape: &[usize], strides: &[isize]) -> Offsets {
+    let length: usize = shape.iter().product();
+    let mut run = Some(strides.last().copied().unwrap_or(0));
+    for axis in (1..shape.len()).rev() {
+        if strides[axis - 1] != strides[axis] * shape[axis] as isize {
+            run = None;
+        }
+    }
+    if let Some(step) = run {
+        return Offsets::Run { length, step };
+    }
+    let mut list = vec![0];
+    for (&count, &stride) in shape.iter().zip(strides) {
+        list = list.iter().flat_map(|&offset| (0..count as isize).map(move |place| offset + place * stride)).collect();
+    }
+    Offsets::List(list)
+}
+
+impl Offsets {
+    fn len(&self) -> usize {
+        match self {
+            Self::Run { length, .. } => *length,
+            Self::List(list) => list.len(),
+        }
+    }
+
+    fn is_contiguous(&self, size: usize) -> bool {
+        matches!(self, Self::Run { length, step } if *length == 1 || *step == size as isize)
+    }
+
+    #[inline(always)]
+    fn for_each(&self, start: isize, mut body: impl FnMut(isize)) {
+        match self {
+            Self::Run { length, step } => {
+                (0..*length as isize).for_each(|place| body(start + place * step));
+            }
+            Self::List(list) => list.iter().for_each(|offset| body(start + offset)),
+        }
+    }
+}
+
+fn unravel(mut place: usize, shape: &[usize]) -> Vec<usize> {
+    let mut index = vec![0; shape.len()];
+    for (axis, &length) in shape.iter().enumerate().rev() {
+        index[axis] = place % length;
+        place /= length;
+    }
+    index
+}
+
+/// A number that arrays are converted to.
+trait From64: Element + Copy {
+    fn from_float(value: f64) -> Self;
+    fn from_int(value: i128) -> Self;
+}
+
+macro_rules! from_64 {
+    ($($float:ty),*; $($int:ty),*) => {
+        $(impl From64 for $float {
+            #[inline(always)]
+            fn from_float(value: f64) -> Self { value as Self }
+            #[inline(always)]
+            fn from_int(value: i128) -> Self { value as Self }
+        })*
+        $(impl From64 for $int {
+            #[inline(always)]
+            fn from_float(value: f64) -> Self { value as Self }
+            #[inline(always)]
+            fn from_int(value: i128) -> Self { value.clamp(Self::MIN.into(), Self::MAX.into()) as Self }
+        })*
+    };
+}
+
+from_64!(f32, f64; i32, i64);
+
+/// Refuses an array that does not fit an input of a program.
+pub(crate) fn expect_shape(name: &str, view: &ArrayView, expected: &[crate::program::Dim]) -> Result<()> {
+    let fits = view.shape.len() == expected.len()
+        && view.shape.iter().zip(expected).skip(1).all(|(&got, dim)| dim.resolve(1) == got);
+    if fits {
+        return Ok(());
+    }
+    Err(Error::value(format!("{name}: expected shape {}, got {:?}", crate::program::show(expected), view.shape)))
+}

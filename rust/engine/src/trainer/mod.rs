@@ -1,0 +1,200 @@
+//! Training: a program on a device with its parameters, buffers and optimizer.
+
+mod data;
+mod state;
+mod step;
+mod update;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub use data::{ArrayView, Format};
+pub use update::OptimizerConfig;
+
+use crate::ops::Context;
+use crate::program::{Leaves, Plan, Source, ValueId};
+use crate::random::{Purpose, Stream};
+use crate::tensor::{DType, Tensor};
+use crate::{Device, Error, Program, Result};
+
+/// Lent arrays by input name.
+pub type Inputs = BTreeMap<String, ArrayView>;
+
+/// Arrays by path.
+pub type Arrays = BTreeMap<String, Tensor>;
+
+/// A program on a device, ready to predict, evaluate and train.
+#[derive(Debug)]
+pub struct Session {
+    program: Arc<Program>,
+    device: Device,
+    dtype: DType,
+    seed: u64,
+    /// Parameters, buffers and constants, by place.
+    state: Leaves,
+    training: Option<update::Training>,
+    plans: BTreeMap<String, Arc<Outputs>>,
+}
+
+/// The outputs of one purpose, with their plan.
+#[derive(Debug)]
+struct Outputs {
+    plan: Plan,
+    /// The loss of each sample.
+    loss: Option<ValueId>,
+    /// What is averaged besides: metrics by name.
+    metrics: Vec<(String, ValueId)>,
+}
+
+/// A run over rows of lent arrays.
+#[derive(Clone, Copy, Debug)]
+pub struct Chunk<'a> {
+    /// The rows in the order of their use; `None` for all in sequence.
+    pub order: Option<&'a [i64]>,
+    /// Rows of one micro-batch; the last may be shorter.
+    pub batch_size: usize,
+    /// The learning rate of each micro-batch.
+    pub learning_rates: &'a [f64],
+    /// The weight of each row of the arrays; `None` for 1.
+    pub sample_weight: Option<&'a ArrayView>,
+    /// The epoch, which addresses random numbers.
+    pub epoch: u64,
+    /// The place of the first micro-batch within the epoch, likewise.
+    pub first_step: u64,
+}
+
+/// What a chunk of training leaves behind, a number per micro-batch.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Records {
+    /// The weighted mean loss.
+    pub loss: Vec<f64>,
+    /// The sum of the weights.
+    pub weight: Vec<f64>,
+    /// The global gradient norm before clipping; NaN where no update was due.
+    pub gradient_norm: Vec<f64>,
+    /// The norm of the update over that of the parameters; NaN where no update was made.
+    pub update_ratio: Vec<f64>,
+    /// Whether the gradient was finite; an update that was not is skipped.
+    pub finite: Vec<bool>,
+    /// The weighted means of the metrics.
+    pub metrics: BTreeMap<String, Vec<f64>>,
+}
+
+impl Session {
+    /// A session whose parameters start from their initializers, or from `arrays` where it has their path.
+    pub fn new(program: Arc<Program>, device: Device, dtype: DType, seed: u64, arrays: &mut Arrays) -> Result<Self> {
+        if dtype == DType::F64 && !device.has_float64() {
+            return Err(Error::value(format!(
+                "precision: float64 is not available on device {:?}; use 'cpu' or 'ndarray'",
+                device.name()
+            )));
+        }
+        let mut session = Self {
+            state: vec![None; program.values().len()],
+            program,
+            device,
+            dtype,
+            seed,
+            training: None,
+            plans: BTreeMap::new(),
+        };
+        session.initialise(arrays)?;
+        Ok(session)
+    }
+
+    fn initialise(&mut self, arrays: &mut Arrays) -> Result<()> {
+        let program = Arc::clone(&self.program);
+        let streams = Stream::new(self.seed, Purpose::Initialize);
+        for (id, value) in program.values().iter().enumerate() {
+            let (path, shape, initializer) = match &value.source {
+                Source::Parameter(parameter) => (&parameter.path, &parameter.shape, &parameter.initializer),
+                Source::Buffer(buffer) => (&buffer.path, &buffer.shape, &buffer.initializer),
+                Source::Constant(constant) => {
+                    self.state[id] = Some(self.constant(constant));
+                    continue;
+                }
+                _ => continue,
+            };
+            self.state[id] = Some(match arrays.remove(path) {
+                Some(array) => self.fit(path, shape, array)?,
+                None => {
+                    let values = initializer.values(shape, streams.fork_name(path));
+                    Tensor::from_f64(values, shape, self.dtype, &self.device)
+                }
+            });
+        }
+        Ok(())
+    }
+
+    fn constant(&self, constant: &crate::program::Constant) -> Tensor {
+        use crate::program::Kind;
+        let float = if constant.kind == Kind::Float { self.dtype } else { DType::F64 };
+        if constant.kind == Kind::Float {
+            return Tensor::from_f64(constant.values.clone(), &constant.shape, float, &self.device);
+        }
+        let values: Vec<i32> = constant.values.iter().map(|&value| value as i32).collect();
+        let tensor = Tensor::from_values(values, &constant.shape, &self.device);
+        if constant.kind == Kind::Bool { tensor.cast(DType::Bool) } else { tensor }
+    }
+
+    /// The program.
+    pub fn program(&self) -> &Arc<Program> {
+        &self.program
+    }
+
+    /// Where it runs.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The floating-point type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    fn context(&self) -> Context {
+        let stream = Stream::new(self.seed, Purpose::Noise);
+        Context { device: self.device.clone(), dtype: self.dtype, stream }
+    }
+
+    /// Loss, metrics and plan of `"training"` or `"evaluation"`.
+    fn outputs(&mut self, purpose: &str) -> Result<Arc<Outputs>> {
+        if let Some(outputs) = self.plans.get(purpose) {
+            return Ok(Arc::clone(outputs));
+        }
+        let program = &self.program;
+        let loss = program.find_output(&format!("{purpose}.loss"))?;
+        let prefix = format!("{purpose}.metric.");
+        let metrics: Vec<(String, ValueId)> = program
+            .outputs()
+            .iter()
+            .filter_map(|(name, &id)| Some((name.strip_prefix(&prefix)?.to_owned(), id)))
+            .collect();
+        let mut ids = vec![loss];
+        ids.extend(metrics.iter().map(|(_, id)| *id));
+        if purpose == "training" {
+            ids.extend(program.assignments().values());
+        }
+        let outputs = Arc::new(Outputs { plan: Plan::new(program, &ids), loss: Some(loss), metrics });
+        self.plans.insert(purpose.to_owned(), Arc::clone(&outputs));
+        Ok(outputs)
+    }
+}
+
+/// The number of rows that all lent arrays have.
+fn common_rows(inputs: &Inputs) -> Result<usize> {
+    let mut rows = None;
+    for (name, view) in inputs {
+        match rows {
+            None => rows = Some((name, view.rows())),
+            Some((first, expected)) if expected != view.rows() => {
+                return Err(Error::value(format!(
+                    "{name} must have {expected} rows like {first}, got {}",
+                    view.rows()
+                )));
+            }
+            Some(_) => {}
+        }
+    }
+    rows.map(|(_, rows)| rows).ok_or_else(|| Error::value("expected at least one array, got none"))
+}

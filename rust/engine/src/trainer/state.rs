@@ -1,0 +1,132 @@
+//! All state in and out, as arrays by path.
+
+use super::update::ParameterState;
+use super::{Arrays, Session};
+use crate::program::{Source, ValueId};
+use crate::tensor::Tensor;
+use crate::{DType, Error, Result};
+
+impl Session {
+    /// Parameters and buffers by path; the arrays share storage with the session until it trains on.
+    pub fn state(&self) -> Arrays {
+        self.paths().map(|(id, path)| (path.to_owned(), self.state[id].clone().expect("initialised"))).collect()
+    }
+
+    /// Replaces parameters and buffers; nothing changes if one does not fit.
+    pub fn load_state(&mut self, arrays: Arrays) -> Result<()> {
+        let mut loaded = Vec::with_capacity(arrays.len());
+        for (path, array) in arrays {
+            let (id, shape) = self.find(&path)?;
+            loaded.push((id, self.fit(&path, &shape, array)?));
+        }
+        for (id, tensor) in loaded {
+            self.state[id] = Some(tensor);
+        }
+        Ok(())
+    }
+
+    /// The optimizer's arrays as `<name>.<path>`, gradients of an open accumulation group as `accumulated.<path>`.
+    pub fn optimizer_state(&self) -> Result<Arrays> {
+        let training = self.training()?;
+        let mut arrays = Arrays::new();
+        for (&id, state) in &training.state {
+            let path = self.path(id);
+            for (name, moment) in training.rule.state().iter().zip(&state.moments) {
+                arrays.insert(format!("{name}.{path}"), moment.clone());
+            }
+            arrays.insert(format!("updates.{path}"), count(state.updates));
+        }
+        for (&id, sum) in &training.group.sums {
+            arrays.insert(format!("accumulated.{}", self.path(id)), sum.clone());
+        }
+        arrays.insert("updates".to_owned(), count(training.updates));
+        arrays.insert("accumulated_batches".to_owned(), count(training.group.batches as u64));
+        arrays.insert("accumulated_weight".to_owned(), Tensor::from_vec(vec![training.group.weight], &[]));
+        Ok(arrays)
+    }
+
+    /// Replaces the optimizer's arrays by those that [`Self::optimizer_state`] gave.
+    pub fn load_optimizer_state(&mut self, mut arrays: Arrays) -> Result<()> {
+        let training = self.training()?;
+        let names = training.rule.state();
+        let mut state = std::collections::BTreeMap::new();
+        let mut sums = std::collections::BTreeMap::new();
+        let parameters: Vec<(ValueId, String, Vec<usize>)> = self
+            .program
+            .parameters()
+            .map(|(id, parameter)| (id, parameter.path.clone(), parameter.shape.clone()))
+            .collect();
+        for (id, path, shape) in parameters {
+            if let Some(sum) = arrays.remove(&format!("accumulated.{path}")) {
+                sums.insert(id, self.fit(&path, &shape, sum)?);
+            }
+            let Some(updates) = arrays.remove(&format!("updates.{path}")) else {
+                continue;
+            };
+            let moments = names
+                .iter()
+                .map(|name| {
+                    let key = format!("{name}.{path}");
+                    let array = arrays.remove(&key).ok_or_else(|| missing(&key))?;
+                    self.fit(&key, &shape, array)
+                })
+                .collect::<Result<_>>()?;
+            state.insert(id, ParameterState { moments, updates: updates.scalar() as u64 });
+        }
+        let mut number = |key: &str| arrays.remove(key).map(|array| array.scalar()).ok_or_else(|| missing(key));
+        let updates = number("updates")? as u64;
+        let batches = number("accumulated_batches")? as usize;
+        let weight = number("accumulated_weight")?;
+        if let Some(key) = arrays.keys().next() {
+            return Err(Error::Missing(format!("optimizer state: {key:?} is not of this program and optimizer")));
+        }
+        let training = self.training_mut()?;
+        training.state = state;
+        training.updates = updates;
+        training.group = super::update::Group { sums, weight, batches };
+        Ok(())
+    }
+
+    /// An array made to fit a place: its shape compared, its type converted, moved to the device.
+    pub(super) fn fit(&self, path: &str, shape: &[usize], array: Tensor) -> Result<Tensor> {
+        if array.shape() != shape {
+            return Err(Error::value(format!("{path}: expected shape {shape:?}, got {:?}", array.shape())));
+        }
+        if !array.dtype().is_float() {
+            return Err(Error::Type(format!("{path}: expected floats, got {}", array.dtype().name())));
+        }
+        let array = array.cast(self.dtype);
+        Ok(if array.device() == self.device { array } else { Tensor::from_data(array.try_into_data()?, &self.device) })
+    }
+
+    fn paths(&self) -> impl Iterator<Item = (ValueId, &str)> {
+        self.program.values().iter().enumerate().filter_map(|(id, value)| match &value.source {
+            Source::Parameter(parameter) => Some((id, parameter.path.as_str())),
+            Source::Buffer(buffer) => Some((id, buffer.path.as_str())),
+            _ => None,
+        })
+    }
+
+    fn path(&self, id: ValueId) -> &str {
+        match &self.program.values()[id].source {
+            Source::Parameter(parameter) => &parameter.path,
+            other => panic!("optimizer state belongs to parameters, not to {other:?}"),
+        }
+    }
+
+    fn find(&self, path: &str) -> Result<(ValueId, Vec<usize>)> {
+        let (id, _) = self
+            .paths()
+            .find(|(_, known)| *known == path)
+            .ok_or_else(|| Error::Missing(format!("there is no parameter or buffer {path:?}")))?;
+        Ok((id, self.program.values()[id].ty.shape.iter().map(|dim| dim.count).collect()))
+    }
+}
+
+fn count(number: u64) -> Tensor {
+    Tensor::from_vec(vec![number as i64], &[]).cast(DType::I64)
+}
+
+fn missing(key: &str) -> Error {
+    Error::Missing(format!("optimizer state: {key:?} is missing"))
+}

@@ -1,0 +1,306 @@
+//! Runs over batches: training, evaluation, prediction, gradients.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::data::expect_shape;
+use super::update::Update;
+use super::{Arrays, Chunk, Inputs, Outputs, Records, Session, common_rows};
+use crate::gradient::{Method, Problem, solve};
+use crate::program::{Kind, Leaves, Plan, Retention, ValueId, forward};
+use crate::random::{Purpose, Stream};
+use crate::tensor::{DType, Tensor};
+use crate::trainer::ArrayView;
+use crate::{Error, Interrupt, Result};
+
+impl Session {
+    /// Trains on a chunk of micro-batches: gather, forward, gradients, clip, update.
+    ///
+    /// After an error or an interrupt the state is that of the last whole update.
+    pub fn train(&mut self, inputs: &Inputs, chunk: &Chunk<'_>, interrupt: &Interrupt<'_>) -> Result<Records> {
+        let outputs = self.outputs("training")?;
+        let rows = self.check(inputs, &outputs.plan, chunk.sample_weight)?;
+        let order = checked_order(chunk.order, rows)?;
+        let batches = order.len().div_ceil(chunk.batch_size.max(1));
+        if chunk.batch_size == 0 || chunk.learning_rates.len() != batches {
+            return Err(Error::value(format!(
+                "learning_rates: expected {batches} for {} rows in batches of {}, got {}",
+                order.len(),
+                chunk.batch_size,
+                chunk.learning_rates.len()
+            )));
+        }
+        let mut records = Records::default();
+        for (step, rows) in order.chunks(chunk.batch_size).enumerate() {
+            let address = [chunk.epoch, chunk.first_step + step as u64];
+            let weights = weights_of(chunk.sample_weight, rows);
+            let record =
+                self.train_step(&outputs, inputs, rows, &weights, chunk.learning_rates[step], address, interrupt)?;
+            records.push(record);
+        }
+        Ok(records)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn train_step(
+        &mut self,
+        outputs: &Outputs,
+        inputs: &Inputs,
+        rows: &[i64],
+        weights: &[f64],
+        learning_rate: f64,
+        address: [u64; 2],
+        interrupt: &Interrupt<'_>,
+    ) -> Result<Record> {
+        let loss = outputs.loss.expect("training has a loss");
+        let total: f64 = weights.iter().sum();
+        let (method, accumulate) = {
+            let training = self.training()?;
+            (training.method, training.accumulate)
+        };
+        let scale = match (accumulate, total > 0.0) {
+            (1, true) => total.recip(),
+            (1, false) => 0.0,
+            _ => 1.0,
+        };
+        let solution = solve(
+            Problem {
+                program: &self.program,
+                plan: &outputs.plan,
+                leaves: self.leaves(inputs, rows, &outputs.plan),
+                loss,
+                weight: self.sample_seed(weights, scale),
+                wanted: &self.training()?.wanted,
+                context: self.context(),
+                noise: self.noise(address),
+            },
+            method,
+            interrupt,
+        )?;
+        let mut record = Record::new(&solution.outputs, outputs, weights, total);
+        let assigned = self.assigned(&solution.outputs);
+        drop(solution.outputs);
+        let gradients: Vec<(ValueId, Tensor)> = solution
+            .gradients
+            .into_iter()
+            .enumerate()
+            .filter_map(|(id, gradient)| Some((id, gradient?)))
+            .filter(|(id, _)| self.training.as_ref().is_some_and(|training| training.wanted[*id]))
+            .collect();
+        record.update = self.take_gradients(gradients, total, learning_rate)?;
+        if record.loss.is_finite() && record.update.is_none_or(|update| update.finite) {
+            for (id, value) in assigned {
+                self.state[id] = Some(value);
+            }
+        }
+        Ok(record)
+    }
+
+    /// Weighted means of loss and metrics over all rows, exact for every batch size.
+    pub fn evaluate(
+        &mut self,
+        inputs: &Inputs,
+        batch_size: usize,
+        sample_weight: Option<&ArrayView>,
+        interrupt: &Interrupt<'_>,
+    ) -> Result<BTreeMap<String, f64>> {
+        let outputs = self.outputs("evaluation")?;
+        let rows = self.check(inputs, &outputs.plan, sample_weight)?;
+        let order = checked_order(None, rows)?;
+        let mut sums: BTreeMap<String, f64> = BTreeMap::new();
+        let mut weight = 0.0;
+        for rows in order.chunks(batch_size.max(1)) {
+            let run = self.run(&outputs.plan, inputs, rows, interrupt)?;
+            let weights = weights_of(sample_weight, rows);
+            let total: f64 = weights.iter().sum();
+            for (name, mean) in means(&run, &outputs, &weights, total) {
+                *sums.entry(name).or_default() += if total == 0.0 { 0.0 } else { mean * total };
+            }
+            weight += total;
+        }
+        for sum in sums.values_mut() {
+            *sum /= weight;
+        }
+        sums.insert("weight".to_owned(), weight);
+        Ok(sums)
+    }
+
+    /// The named outputs for all rows, on the host.
+    pub fn predict(
+        &mut self,
+        inputs: &Inputs,
+        batch_size: usize,
+        names: &[String],
+        interrupt: &Interrupt<'_>,
+    ) -> Result<Vec<Vec<Tensor>>> {
+        let ids = names.iter().map(|name| self.program.find_output(name)).collect::<Result<Vec<_>>>()?;
+        let plan = Plan::new(&self.program, &ids);
+        let rows = self.check(inputs, &plan, None)?;
+        let order = checked_order(None, rows)?;
+        let mut parts = vec![Vec::new(); ids.len()];
+        for rows in order.chunks(batch_size.max(1)) {
+            let run = self.run(&plan, inputs, rows, interrupt)?;
+            for (parts, &id) in parts.iter_mut().zip(&ids) {
+                parts.push(run[id].clone().expect("an output of the plan"));
+            }
+        }
+        Ok(parts)
+    }
+
+    /// Gradients of the weighted mean training loss over all rows, by path; zeros where the loss does not depend.
+    pub fn gradients(
+        &mut self,
+        inputs: &Inputs,
+        method: Method,
+        sample_weight: Option<&ArrayView>,
+        interrupt: &Interrupt<'_>,
+    ) -> Result<Arrays> {
+        let outputs = self.outputs("training")?;
+        let rows = self.check(inputs, &outputs.plan, sample_weight)?;
+        let order = checked_order(None, rows)?;
+        let weights = weights_of(sample_weight, &order);
+        let total: f64 = weights.iter().sum();
+        let mut wanted = vec![false; self.program.values().len()];
+        self.program.parameters().for_each(|(id, _)| wanted[id] = true);
+        let solution = solve(
+            Problem {
+                program: &self.program,
+                plan: &outputs.plan,
+                leaves: self.leaves(inputs, &order, &outputs.plan),
+                loss: outputs.loss.expect("training has a loss"),
+                weight: self.sample_seed(&weights, total.recip()),
+                wanted: &wanted,
+                context: self.context(),
+                noise: self.noise([0, 0]),
+            },
+            method,
+            interrupt,
+        )?;
+        let mut gradients = solution.gradients;
+        Ok(self
+            .program
+            .parameters()
+            .map(|(id, parameter)| {
+                let zeros = || Tensor::full(&parameter.shape, 0.0, self.dtype, &self.device);
+                (parameter.path.clone(), gradients[id].take().unwrap_or_else(zeros))
+            })
+            .collect())
+    }
+
+    fn run(&self, plan: &Plan, inputs: &Inputs, rows: &[i64], interrupt: &Interrupt<'_>) -> Result<Leaves> {
+        let leaves = self.leaves(inputs, rows, plan);
+        let mut context = self.context();
+        let noise = self.noise([0, 0]);
+        let retention = Retention::Release;
+        Ok(forward(&self.program, plan, leaves, &mut context, noise, retention, interrupt)?.values)
+    }
+
+    fn noise(&self, address: [u64; 2]) -> Stream {
+        address.into_iter().fold(Stream::new(self.seed, Purpose::Noise), Stream::fork)
+    }
+
+    /// State and gathered rows, by place.
+    fn leaves(&self, inputs: &Inputs, rows: &[i64], plan: &Plan) -> Leaves {
+        let mut leaves = self.state.clone();
+        for (id, name) in self.program.inputs().filter(|(id, _)| plan.needs(*id)) {
+            let kind: Kind = self.program.values()[id].ty.kind;
+            leaves[id] = Some(inputs[name].gather(rows, kind, self.dtype, &self.device));
+        }
+        leaves
+    }
+
+    fn sample_seed(&self, weights: &[f64], scale: f64) -> Tensor {
+        let seeds = weights.iter().map(|weight| weight * scale).collect();
+        Tensor::from_f64(seeds, &[weights.len()], self.dtype, &self.device)
+    }
+
+    fn assigned(&self, outputs: &Leaves) -> Vec<(ValueId, Tensor)> {
+        let buffers = self.program.buffers();
+        buffers
+            .filter_map(|(id, buffer)| {
+                let value = *self.program.assignments().get(&buffer.path)?;
+                Some((id, outputs[value].clone().expect("the training plan computes it")))
+            })
+            .collect()
+    }
+
+    /// Refuses arrays that do not fit the program; returns their number of rows.
+    fn check(&self, inputs: &Inputs, plan: &Plan, sample_weight: Option<&ArrayView>) -> Result<usize> {
+        for (id, name) in self.program.inputs().filter(|(id, _)| plan.needs(*id)) {
+            let view = inputs.get(name).ok_or_else(|| Error::value(format!("{name} is missing")))?;
+            expect_shape(name, view, &self.program.values()[id].ty.shape)?;
+        }
+        if let Some(name) = inputs.keys().find(|name| self.program.inputs().all(|(_, known)| known != name.as_str())) {
+            return Err(Error::value(format!("{name} is not an input of the program")));
+        }
+        let rows = common_rows(inputs)?;
+        if let Some(weight) = sample_weight
+            && weight.shape() != [rows]
+        {
+            return Err(Error::value(format!("sample_weight must have shape ({rows},), got {:?}", weight.shape())));
+        }
+        Ok(rows)
+    }
+}
+
+/// What one micro-batch leaves behind.
+struct Record {
+    loss: f64,
+    weight: f64,
+    metrics: Vec<(String, f64)>,
+    update: Option<Update>,
+}
+
+impl Record {
+    fn new(values: &Leaves, outputs: &Outputs, weights: &[f64], total: f64) -> Self {
+        let mut metrics = means(values, outputs, weights, total);
+        let (_, loss) = metrics.remove(0);
+        Self { loss, weight: total, metrics, update: None }
+    }
+}
+
+impl Records {
+    fn push(&mut self, record: Record) {
+        let update = record.update;
+        self.loss.push(record.loss);
+        self.weight.push(record.weight);
+        self.gradient_norm.push(update.map_or(f64::NAN, |update| update.gradient_norm));
+        self.update_ratio.push(update.map_or(f64::NAN, |update| update.update_ratio));
+        self.finite.push(update.is_none_or(|update| update.finite));
+        for (name, mean) in record.metrics {
+            self.metrics.entry(name).or_default().push(mean);
+        }
+    }
+}
+
+/// The weighted mean of the loss (first, as `"loss"`) and of each metric (as `"metric.<name>"`), summed in 64 bits.
+fn means(values: &Leaves, outputs: &Outputs, weights: &[f64], total: f64) -> Vec<(String, f64)> {
+    let mean = |id: ValueId| {
+        let values = values[id].as_ref().expect("an output of the plan").to_f64();
+        let sum: f64 = values.iter().zip(weights).filter(|(_, weight)| **weight != 0.0).map(|(a, b)| a * b).sum();
+        if total == 0.0 { 0.0 } else { sum / total }
+    };
+    let loss = outputs.loss.map(|id| ("loss".to_owned(), mean(id)));
+    let metrics = outputs.metrics.iter().map(|(name, id)| (format!("metric.{name}"), mean(*id)));
+    loss.into_iter().chain(metrics).collect()
+}
+
+fn weights_of(sample_weight: Option<&ArrayView>, rows: &[i64]) -> Vec<f64> {
+    match sample_weight {
+        Some(view) => view.gather(rows, Kind::Float, DType::F64, &crate::Device::cpu()).to_f64(),
+        None => vec![1.0; rows.len()],
+    }
+}
+
+fn checked_order(order: Option<&[i64]>, rows: usize) -> Result<Arc<[i64]>> {
+    if rows == 0 {
+        return Err(Error::value("expected at least one row, got 0"));
+    }
+    let Some(order) = order else {
+        return Ok((0..rows as i64).collect());
+    };
+    match order.iter().find(|&&row| row < 0 || row >= rows as i64) {
+        Some(row) => Err(Error::value(format!("order: row {row} is outside 0..{rows}"))),
+        None => Ok(order.into()),
+    }
+}

@@ -1,0 +1,52 @@
+//! Files of arrays.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use burnish_engine::storage::{self, StoredArray};
+use numpy::PyUntypedArray;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::door::enter;
+
+/// Writes a safetensors file, a checksum per tensor, whole or absent whatever happens.
+#[pyfunction]
+pub fn write_arrays(
+    py: Python<'_>,
+    path: PathBuf,
+    arrays: BTreeMap<String, Bound<'_, PyUntypedArray>>,
+    metadata: BTreeMap<String, String>,
+) -> PyResult<()> {
+    let arrays =
+        arrays.iter().map(|(name, array)| Ok((name.clone(), stored(array)?))).collect::<PyResult<BTreeMap<_, _>>>()?;
+    enter(py, |_| storage::write(&path, &arrays, &metadata))
+}
+
+fn stored(array: &Bound<'_, PyUntypedArray>) -> PyResult<StoredArray> {
+    let numpy = array.py().import("numpy")?;
+    let dtype = array.getattr("dtype")?.call_method1("newbyteorder", ("<",))?;
+    let array = numpy.call_method1("asarray", (array, dtype))?;
+    Ok(StoredArray {
+        dtype: array.getattr("dtype")?.getattr("name")?.extract()?,
+        shape: array.getattr("shape")?.extract()?,
+        bytes: array.call_method0("tobytes")?.extract()?,
+    })
+}
+
+type Contents<'py> = (BTreeMap<String, Bound<'py, PyAny>>, BTreeMap<String, String>);
+
+/// Reads a safetensors file: arrays and metadata. A checksum that disagrees raises ValueError.
+#[pyfunction]
+pub fn read_arrays(py: Python<'_>, path: PathBuf) -> PyResult<Contents<'_>> {
+    let (arrays, metadata) = enter(py, |_| storage::read(&path))?;
+    let numpy = py.import("numpy")?;
+    let mut loaded = BTreeMap::new();
+    for (name, array) in arrays {
+        let dtype = if array.dtype == "bfloat16" { "uint16" } else { &array.dtype };
+        let dtype = numpy.call_method1("dtype", (dtype,))?.call_method1("newbyteorder", ("<",))?;
+        let flat = numpy.call_method1("frombuffer", (PyBytes::new(py, &array.bytes), dtype))?;
+        loaded.insert(name, flat.call_method1("reshape", (array.shape,))?.call_method0("copy")?);
+    }
+    Ok((loaded, metadata))
+}
