@@ -1,7 +1,8 @@
 //! The one door between Python and the engine: releases the GIL, catches panics, answers Ctrl-C, maps errors.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError, mpsc};
+use std::time::Duration;
 
 use burnish_engine::{Error, Interrupt, Result};
 use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyTypeError, PyValueError};
@@ -22,25 +23,67 @@ fn remember_panics() {
     }));
 }
 
-/// Runs work of the engine without the GIL.
+type Outcome<T> = std::thread::Result<Result<T>>;
+
+/// Runs short work of the engine on this thread without the GIL.
 #[expect(clippy::disallowed_methods, reason = "this is the one door")]
-pub fn enter<T: Send>(py: Python<'_>, work: impl FnOnce(&Interrupt<'_>) -> Result<T> + Send) -> PyResult<T> {
+pub fn enter<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T> + Send) -> PyResult<T> {
+    let outcome = py.detach(|| caught(work));
+    finish(outcome, None)
+}
+
+/// Runs long work of the engine without the GIL among the threads that share it, so that handing them pieces is cheap;
+/// this thread meanwhile listens to Ctrl-C (Python tells signals to the main thread alone).
+#[expect(clippy::disallowed_methods, reason = "this is the one door")]
+pub fn enter_long<S: Send, T: Send>(
+    py: Python<'_>,
+    guarded: &Mutex<S>,
+    work: impl FnOnce(&mut S, &Interrupt) -> Result<T> + Send,
+) -> PyResult<T> {
+    let interrupt = Interrupt::default();
+    let mut signal = None;
+    let outcome = py.detach(|| {
+        let (sender, receiver) = mpsc::channel();
+        // Locked here and not in the pool, where a waiting thread may pick up other work that wants the same lock.
+        let mut guard = lock(guarded);
+        let guarded = &mut *guard;
+        rayon::in_place_scope(|scope| {
+            let interrupt = &interrupt;
+            scope.spawn(move |_| {
+                // The receiver waits in this very scope.
+                let _ = sender.send(caught(|| work(guarded, interrupt)));
+            });
+            loop {
+                match receiver.recv_timeout(LISTEN) {
+                    Ok(outcome) => return outcome,
+                    Err(_) if signal.is_some() => {}
+                    Err(_) => {
+                        signal = Python::attach(|py| py.check_signals()).err();
+                        if signal.is_some() {
+                            interrupt.raise();
+                        }
+                    }
+                }
+            }
+        })
+    });
+    finish(outcome, signal)
+}
+
+/// Time between two looks for a signal.
+const LISTEN: Duration = Duration::from_millis(50);
+
+fn caught<T>(work: impl FnOnce() -> Result<T>) -> Outcome<T> {
     static HOOK: Once = Once::new();
     HOOK.call_once(remember_panics);
-    let signal: Mutex<Option<PyErr>> = Mutex::new(None);
-    let outcome = py.detach(|| {
-        let stop = || match Python::attach(|py| py.check_signals()) {
-            Ok(()) => false,
-            Err(error) => {
-                *lock(&signal) = Some(error);
-                true
-            }
-        };
-        catch_unwind(AssertUnwindSafe(|| work(&Interrupt::new(&stop))))
-    });
+    catch_unwind(AssertUnwindSafe(work))
+}
+
+fn finish<T>(outcome: Outcome<T>, signal: Option<PyErr>) -> PyResult<T> {
     match outcome {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(lock(&signal).take().unwrap_or_else(|| exception(error))),
+        // A signal that came too late to stop anything still counts.
+        Ok(Ok(value)) => signal.map_or(Ok(value), Err),
+        Ok(Err(error)) => Err(signal.unwrap_or_else(|| exception(error))),
         Err(payload) => Err(PyRuntimeError::new_err(panic_message(payload.as_ref()))),
     }
 }

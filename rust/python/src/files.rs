@@ -20,7 +20,7 @@ pub fn write_arrays(
 ) -> PyResult<()> {
     let arrays =
         arrays.iter().map(|(name, array)| Ok((name.clone(), stored(array)?))).collect::<PyResult<BTreeMap<_, _>>>()?;
-    enter(py, |_| storage::write(&path, &arrays, &metadata))
+    enter(py, || storage::write(&path, &arrays, &metadata))
 }
 
 fn stored(array: &Bound<'_, PyUntypedArray>) -> PyResult<StoredArray> {
@@ -39,7 +39,7 @@ type Contents<'py> = (BTreeMap<String, Bound<'py, PyAny>>, BTreeMap<String, Stri
 /// Reads a safetensors file: arrays and metadata. A checksum that disagrees raises ValueError.
 #[pyfunction]
 pub fn read_arrays(py: Python<'_>, path: PathBuf) -> PyResult<Contents<'_>> {
-    let (arrays, metadata) = enter(py, |_| storage::read(&path))?;
+    let (arrays, metadata) = enter(py, || storage::read(&path))?;
     let numpy = py.import("numpy")?;
     let mut loaded = BTreeMap::new();
     for (name, array) in arrays {

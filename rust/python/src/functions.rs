@@ -24,14 +24,14 @@ pub fn optimizers(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 /// The devices that this machine really has: dicts with name and description.
 #[pyfunction]
 pub fn devices(py: Python<'_>) -> PyResult<Vec<std::collections::BTreeMap<&'static str, String>>> {
-    let found = enter(py, |_| Ok(Device::available()))?;
+    let found = enter(py, || Ok(Device::available()))?;
     Ok(found.into_iter().map(|device| [("name", device.name), ("description", device.description)].into()).collect())
 }
 
 /// The order of the samples in an epoch.
 #[pyfunction]
 pub fn permutation(py: Python<'_>, seed: u64, epoch: u64, rows: usize) -> PyResult<Bound<'_, PyArray1<i64>>> {
-    let order = enter(py, |_| Ok(random::permutation(seed, epoch, rows)))?;
+    let order = enter(py, || Ok(random::permutation(seed, epoch, rows)))?;
     Ok(PyArray1::from_vec(py, order))
 }
 
@@ -39,7 +39,7 @@ pub fn permutation(py: Python<'_>, seed: u64, epoch: u64, rows: usize) -> PyResu
 #[pyfunction]
 pub fn check_finite<'py>(py: Python<'py>, array: &Bound<'py, PyUntypedArray>) -> PyResult<Option<Bound<'py, PyTuple>>> {
     let view = arrays::view("array", array)?;
-    let place = enter(py, |_| Ok(view.first_not_finite()))?;
+    let place = enter(py, || Ok(view.first_not_finite()))?;
     place.map(|place| PyTuple::new(py, place)).transpose()
 }
 
@@ -51,7 +51,7 @@ pub fn check_labels(
     classes: usize,
 ) -> PyResult<Option<(usize, f64, &'static str)>> {
     let view = arrays::view("array", array)?;
-    let bad = enter(py, |_| Ok(view.first_bad_label(classes)))?;
+    let bad = enter(py, || Ok(view.first_bad_label(classes)))?;
     Ok(bad.map(|(row, label)| {
         let fraction = label.is_finite() && label.fract() != 0.0;
         (row, label, if fraction { "fraction" } else { "range" })

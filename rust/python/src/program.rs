@@ -26,7 +26,7 @@ impl Program {
         py: Python<'_>,
         work: impl FnOnce(&mut burnish_engine::Program) -> Result<T> + Send,
     ) -> PyResult<T> {
-        enter(py, |_| work(&mut lock(&self.0)))
+        enter(py, || work(&mut lock(&self.0)))
     }
 }
 
@@ -127,7 +127,7 @@ impl Program {
     /// The program that a JSON text describes, wholly checked.
     #[staticmethod]
     fn from_json(py: Python<'_>, text: &str) -> PyResult<Self> {
-        enter(py, |_| Ok(Self(Mutex::new(burnish_engine::Program::from_json(text)?))))
+        enter(py, || Ok(Self(Mutex::new(burnish_engine::Program::from_json(text)?))))
     }
 
     /// Path, shape and role of each parameter, in order.

@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::arrays::{self, HostArray};
-use crate::door::{enter, lock};
+use crate::door::{enter, enter_long};
 use crate::program::{Program, copy};
 
 type ArrayDict<'py> = BTreeMap<String, Bound<'py, PyUntypedArray>>;
@@ -63,9 +63,9 @@ impl Session {
     fn run<T: Send>(
         &self,
         py: Python<'_>,
-        work: impl FnOnce(&mut burnish_engine::Session, &Interrupt<'_>) -> Result<T> + Send,
+        work: impl FnOnce(&mut burnish_engine::Session, &Interrupt) -> Result<T> + Send,
     ) -> PyResult<T> {
-        enter(py, |interrupt| work(&mut lock(&self.session), interrupt))
+        enter_long(py, &self.session, work)
     }
 }
 
@@ -83,7 +83,7 @@ impl Session {
         state: Option<ArrayDict<'_>>,
     ) -> PyResult<Self> {
         let mut arrays = tensors(&state.unwrap_or_default())?;
-        enter(py, |_| {
+        enter(py, || {
             let dtype = self::precision(precision)?;
             let device = Device::open(device)?;
             let name = device.name();

@@ -38,7 +38,7 @@ impl Tensor {
     #[pyo3(signature = (array, requires_grad = false, device = "cpu"))]
     fn new(py: Python<'_>, array: &Bound<'_, PyUntypedArray>, requires_grad: bool, device: &str) -> PyResult<Self> {
         let view = arrays::view("array", array)?;
-        let variable = enter(py, |_| {
+        let variable = enter(py, || {
             let tensor = view.to_tensor(&Device::open(device)?)?;
             if requires_grad && !tensor.dtype().is_float() {
                 return Err(Error::Type(format!("requires_grad needs floats, got {}", tensor.dtype().name())));
@@ -87,13 +87,13 @@ impl Tensor {
     /// The values as an array of its own.
     fn numpy<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyUntypedArray>> {
         let tensor = self.variable()?.tensor;
-        enter(py, |_| HostArray::new(tensor))?.into_array(py)
+        enter(py, || HostArray::new(tensor))?.into_array(py)
     }
 
     /// Adds the gradient of this scalar to every leaf with requires_grad that it was made from.
     fn backward(&self, py: Python<'_>) -> PyResult<()> {
         let variable = self.variable()?;
-        enter(py, |_| variable.backward())
+        enter(py, || variable.backward())
     }
 
     /// Gives the memory back now; the tensor holds nothing any more.
@@ -111,7 +111,7 @@ impl Tensor {
     #[pyo3(signature = (operation, inputs, attributes = "{}"))]
     fn apply(py: Python<'_>, operation: &str, inputs: Vec<PyRef<'_, Self>>, attributes: &str) -> PyResult<Self> {
         let inputs = inputs.iter().map(|input| input.variable()).collect::<PyResult<Vec<_>>>()?;
-        let variable = enter(py, |_| {
+        let variable = enter(py, || {
             let attributes =
                 serde_json::from_str(attributes).map_err(|error| Error::value(format!("attributes: {error}")))?;
             apply(operation, &inputs, &attributes, DRAWS.fetch_add(1, Ordering::Relaxed))

@@ -182,7 +182,7 @@ fn forward_image<E: Real>(sizes: &Sizes, x: &[E], kernel: &[E], bias: Option<&[E
     for_tiles::<E>(sizes, |group, rows| {
         let pixels = rows.len() * sizes.output[1];
         let patches = &mut patches[..pixels * sizes.patch()];
-        vectorised(|| unroll(sizes, x, group, rows.clone(), patches));
+        vectorised!(unroll(sizes, x, group, rows.clone(), patches));
         let start = rows.start * sizes.output[1] * sizes.filters + group * sizes.group_filters();
         super::gemm::gemm_serial_strided(
             &mut y[start..],
@@ -255,7 +255,7 @@ fn backward_images<E: Real>(
             let start = rows.start * sizes.output[1] * sizes.filters + group * sizes.group_filters();
             let gradient = Matrix { values: &gradient[start..], row_stride: sizes.filters as isize, column_stride: 1 };
             if wanted[1] {
-                vectorised(|| unroll(sizes, x, group, rows.clone(), patches));
+                vectorised!(unroll(sizes, x, group, rows.clone(), patches));
                 super::gemm::gemm_serial_strided(
                     &mut dkernel[group * sizes.group_filters()..],
                     sizes.filters,
@@ -274,7 +274,7 @@ fn backward_images<E: Real>(
                     [pixels, sizes.group_filters(), sizes.patch()],
                 );
                 let dx = &mut dx[index * image..(index + 1) * image];
-                vectorised(|| roll(sizes, patches, group, rows.clone(), dx));
+                vectorised!(roll(sizes, patches, group, rows.clone(), dx));
             }
         });
     }

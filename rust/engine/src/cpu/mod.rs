@@ -11,11 +11,22 @@ use crate::tensor::Real;
 /// Elements below which a second thread costs more than it brings (about 10 µs of work).
 pub const PARALLEL_ELEMENTS: usize = 32 * 1024;
 
-/// Runs a loop with the widest vector instructions that this processor has.
-#[inline(always)]
-pub fn vectorised<R>(body: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(body)
+/// Evaluates an expression, a loop say, with the widest vector instructions that this processor has.
+///
+/// A macro, because each copy of the expression has to be its own closure with one caller: only then is it compiled into
+/// that caller, with the caller's instructions. (As a function, all copies shared one closure of baseline instructions.)
+macro_rules! vectorised {
+    ($body:expr) => {
+        match pulp::Arch::new() {
+            #[cfg(target_arch = "x86_64")]
+            pulp::Arch::V4(simd) => simd.vectorize(|| $body),
+            #[cfg(target_arch = "x86_64")]
+            pulp::Arch::V3(simd) => simd.vectorize(|| $body),
+            _ => $body,
+        }
+    };
 }
+pub(crate) use vectorised;
 
 /// Length of the pieces that `count` elements are split into, one a thread if there are enough, in whole cache lines.
 pub fn piece(count: usize) -> usize {
@@ -58,7 +69,7 @@ pub fn uninitialised<E: Real>(count: usize) -> Vec<E> {
 /// Adds rows: `out[j] = sum over i of x[i, j]`, in a fixed order.
 pub fn column_sums<E: Real>(x: &[E], width: usize) -> Vec<E> {
     let mut sums = vec![E::default(); width];
-    vectorised(|| {
+    vectorised!({
         for row in x.chunks_exact(width) {
             for (sum, &value) in sums.iter_mut().zip(row) {
                 *sum = *sum + value;
@@ -71,7 +82,7 @@ pub fn column_sums<E: Real>(x: &[E], width: usize) -> Vec<E> {
 /// `a += b`.
 pub fn accumulate<E: Real>(a: &mut [E], b: &[E]) {
     for_pieces(a, |offset, piece| {
-        vectorised(|| {
+        vectorised!({
             for (a, &b) in piece.iter_mut().zip(&b[offset..]) {
                 *a = *a + b;
             }

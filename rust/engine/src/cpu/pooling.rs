@@ -55,7 +55,7 @@ impl Sizes {
 
 /// Runs `body(y, x)` on each image of a batch, in parallel.
 fn for_images<E: Real>(out: &mut [E], length: usize, body: impl Fn(usize, &mut [E]) + Sync) {
-    out.par_chunks_mut(length.max(1)).enumerate().for_each(|(index, image)| vectorised(|| body(index, image)));
+    out.par_chunks_mut(length.max(1)).enumerate().for_each(|(index, image)| vectorised!(body(index, image)));
 }
 
 /// The greatest under each window; NaN if one is there.

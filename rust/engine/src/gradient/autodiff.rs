@@ -4,7 +4,7 @@ use super::{Problem, Solution};
 use crate::program::{Retention, backward, forward};
 use crate::{Interrupt, Result};
 
-pub(super) fn solve(problem: Problem<'_>, interrupt: &Interrupt<'_>) -> Result<Solution> {
+pub(super) fn solve(problem: Problem<'_>, interrupt: &Interrupt) -> Result<Solution> {
     let Problem { program, plan, leaves, loss, weight, wanted, mut context, noise } = problem;
     let reached = plan.reached(program, wanted);
     let retention = Retention::Gradients(&reached);

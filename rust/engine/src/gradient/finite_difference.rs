@@ -6,7 +6,7 @@ use crate::Result;
 use crate::program::{Plan, Retention, ValueId, forward};
 use crate::tensor::{DType, Tensor};
 
-pub(super) fn solve(problem: Problem<'_>, central: bool, interrupt: &Interrupt<'_>) -> Result<Solution> {
+pub(super) fn solve(problem: Problem<'_>, central: bool, interrupt: &Interrupt) -> Result<Solution> {
     let mut problem = problem;
     let leaves = std::mem::take(&mut problem.leaves);
     let run = forward(
@@ -38,7 +38,7 @@ struct Differences<'a, 'p> {
 }
 
 impl Differences<'_, '_> {
-    fn of_parameter(&mut self, base: f64, central: bool, interrupt: &Interrupt<'_>) -> Result<Tensor> {
+    fn of_parameter(&mut self, base: f64, central: bool, interrupt: &Interrupt) -> Result<Tensor> {
         let parameter = self.values[self.id].clone().expect("a parameter is known");
         let (shape, dtype) = (parameter.shape(), parameter.dtype());
         let mut values = parameter.to_f64();
@@ -63,7 +63,7 @@ impl Differences<'_, '_> {
         Ok(Tensor::from_f64(slopes, &shape, dtype, &self.problem.context.device))
     }
 
-    fn loss_at(&mut self, values: &[f64], shape: &[usize], dtype: DType, interrupt: &Interrupt<'_>) -> Result<f64> {
+    fn loss_at(&mut self, values: &[f64], shape: &[usize], dtype: DType, interrupt: &Interrupt) -> Result<f64> {
         let problem = &mut *self.problem;
         let mut leaves = self.values.to_vec();
         leaves[self.id] = Some(Tensor::from_f64(values.to_vec(), shape, dtype, &problem.context.device));

@@ -67,7 +67,7 @@ pub(crate) struct Solution {
 }
 
 /// Differentiates by a method.
-pub(crate) fn solve(problem: Problem<'_>, method: Method, interrupt: &Interrupt<'_>) -> Result<Solution> {
+pub(crate) fn solve(problem: Problem<'_>, method: Method, interrupt: &Interrupt) -> Result<Solution> {
     match method {
         Method::Autodiff => autodiff::solve(problem, interrupt),
         Method::Numerical => finite_difference::solve(problem, true, interrupt),

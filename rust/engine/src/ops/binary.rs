@@ -177,7 +177,7 @@ fn for_runs<E: Real>(out: &mut [E], width: usize, body: impl Fn(usize, &mut [E])
     let whole = width == out.len();
     let step = if whole { BLOCK } else { width };
     let pieces = |start: usize, piece: &mut [E]| {
-        cpu::vectorised(|| {
+        cpu::vectorised!({
             for (index, run) in piece.chunks_mut(step).enumerate() {
                 body(start + index * step, run);
             }

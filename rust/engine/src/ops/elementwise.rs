@@ -56,7 +56,7 @@ fn map<E: Real, F: Function>(function: &F, x: Tensor) -> Tensor {
     let values = x.as_slice::<E>().expect("contiguous");
     let mut out = cpu::uninitialised::<E>(values.len());
     cpu::for_pieces(&mut out, |offset, piece| {
-        cpu::vectorised(|| {
+        cpu::vectorised!({
             for (y, &x) in piece.iter_mut().zip(&values[offset..]) {
                 *y = function.value(x);
             }
@@ -67,7 +67,7 @@ fn map<E: Real, F: Function>(function: &F, x: Tensor) -> Tensor {
 
 fn map_slice<E: Real, F: Function>(function: &F, values: &mut [E]) {
     cpu::for_pieces(values, |_, piece| {
-        cpu::vectorised(|| {
+        cpu::vectorised!({
             for value in piece {
                 *value = function.value(*value);
             }
@@ -108,7 +108,7 @@ fn slope_slice<E: Real, F: Function>(function: &F, x: Option<&[E]>, y: Option<&[
     cpu::for_pieces(gradient, |offset, piece| {
         let x = x.or(y).map_or(&[][..], |x| &x[offset..]);
         let y = y.map_or(x, |y| &y[offset..]);
-        cpu::vectorised(|| {
+        cpu::vectorised!({
             for ((gradient, &x), &y) in piece.iter_mut().zip(x).zip(y) {
                 *gradient = *gradient * function.slope(x, y);
             }
@@ -301,7 +301,7 @@ impl Activation {
     /// Applies it to a piece of output on the current thread.
     pub(crate) fn apply<E: Real>(self, values: &mut [E]) {
         fn each<E: Real, F: Function>(function: &F, values: &mut [E]) {
-            cpu::vectorised(|| {
+            cpu::vectorised!({
                 for value in values {
                     *value = function.value(*value);
                 }

@@ -84,7 +84,7 @@ impl CrossEntropy {
         let mut losses = cpu::uninitialised::<E>(indices.len());
         let rows = p.as_mut_slice::<E>().expect("unique");
         for_rows_with(rows, classes, &mut losses, 1, |first, rows, losses| {
-            cpu::vectorised(|| {
+            cpu::vectorised!({
                 let labels = &indices[first..];
                 for ((row, loss), &label) in rows.chunks_exact_mut(classes).zip(losses).zip(labels) {
                     *loss = self.row(row, label as usize);
@@ -123,7 +123,7 @@ impl CrossEntropy {
         let share = E::from_f64(self.label_smoothing / classes as f64);
         let rest = E::from_f64(1.0 - self.label_smoothing);
         cpu::for_rows(p.as_mut_slice::<E>().expect("unique"), classes, |first, rows| {
-            cpu::vectorised(|| {
+            cpu::vectorised!({
                 let rows = rows.chunks_exact_mut(classes).zip(&g[first..]);
                 for ((row, &g), &label) in rows.zip(&labels[first..]) {
                     row[label as usize] = row[label as usize] - rest;

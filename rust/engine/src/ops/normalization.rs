@@ -80,7 +80,7 @@ fn forward<E: Real>(eps: f64, x: &Tensor, scale: &Tensor, offset: &Tensor) -> Ev
     let mut y = cpu::uninitialised::<E>(values.len());
     let mut moments = cpu::uninitialised::<E>(2 * rows);
     for_rows_with(&mut y, width, &mut moments, 2, |first, y, moments| {
-        cpu::vectorised(|| {
+        cpu::vectorised!({
             let rows = y.chunks_exact_mut(width).zip(values[first * width..].chunks_exact(width));
             for ((y, x), moments) in rows.zip(moments.chunks_exact_mut(2)) {
                 normalise(eps, x, scale, offset, y, moments);
@@ -156,7 +156,7 @@ fn backward_rows<E: Real>(gradient: &mut [E], x: &[E], moments: &[E], scale: &[E
     let width = scale.len();
     let [mut dscale, mut doffset] = [vec![E::default(); width], vec![E::default(); width]];
     let mut z = vec![E::default(); width];
-    cpu::vectorised(|| {
+    cpu::vectorised!({
         let rows = gradient.chunks_exact_mut(width).zip(x.chunks_exact(width));
         for ((g, x), moments) in rows.zip(moments.chunks_exact(2)) {
             for (z, &x) in z.iter_mut().zip(x) {

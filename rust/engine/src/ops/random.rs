@@ -42,7 +42,7 @@ impl Dropout {
     fn factors<E: Real>(&self, stream: Stream, count: usize) -> Vec<E> {
         let mut factors = cpu::uninitialised::<E>(count);
         // Pieces have even lengths but for the last.
-        cpu::for_pieces(&mut factors, |offset, piece| cpu::vectorised(|| self.fill(stream, offset, piece)));
+        cpu::for_pieces(&mut factors, |offset, piece| cpu::vectorised!(self.fill(stream, offset, piece)));
         factors
     }
 }

@@ -236,7 +236,7 @@ fn sums<E: Real>(x: &[E], [outer, count, inner]: [usize; 3], divisor: f64) -> Ve
 pub(super) fn total<E: Real>(values: &[E]) -> f64 {
     let chunks = values.len().div_ceil(CHUNK);
     let chunk = |index: usize| &values[index * CHUNK..values.len().min((index + 1) * CHUNK)];
-    collect(chunks, values.len(), |index| cpu::vectorised(|| chunk_total(chunk(index)))).into_iter().sum()
+    collect(chunks, values.len(), |index| cpu::vectorised!(chunk_total(chunk(index)))).into_iter().sum()
 }
 
 /// The sum of a slice on this thread.
@@ -296,7 +296,7 @@ fn column_totals<E: Real>(x: &[E], width: usize) -> Vec<f64> {
 fn column_chunk<E: Real>(x: &[E], width: usize) -> Vec<f64> {
     let mut totals = vec![0.0; width];
     let mut partial = vec![E::default(); width];
-    cpu::vectorised(|| {
+    cpu::vectorised!({
         for block in x.chunks(TERMS * width) {
             partial.fill(E::default());
             for row in block.chunks_exact(width) {
@@ -465,12 +465,12 @@ where
     X: Extreme,
 {
     if inner == 1 {
-        return collect(outer, x.len(), |index| cpu::vectorised(|| row_extreme::<E, X>(&x[index * count..][..count])));
+        return collect(outer, x.len(), |index| cpu::vectorised!(row_extreme::<E, X>(&x[index * count..][..count])));
     }
     let columns = |index: usize| {
         let block = &x[index * count * inner..][..count * inner];
         let mut best = block[..inner].to_vec();
-        cpu::vectorised(|| {
+        cpu::vectorised!({
             for row in block.chunks_exact(inner.max(1)) {
                 for (best, &value) in best.iter_mut().zip(row) {
                     *best = pick::<E, X>(*best, value);
@@ -640,7 +640,7 @@ fn logsumexp_cpu<E: Real>(x: Tensor, axis: usize) -> Tensor {
     let width = std::mem::replace(shape.last_mut().expect("an axis"), 1);
     let values = x.as_slice::<E>().expect("contiguous");
     let rows = values.len() / width.max(1);
-    let value = |row: usize| cpu::vectorised(|| row_logsumexp(&values[row * width..][..width]));
+    let value = |row: usize| cpu::vectorised!(row_logsumexp(&values[row * width..][..width]));
     swap_last(Tensor::from_vec(collect(rows, values.len(), value), &shape), axis)
 }
 

@@ -177,7 +177,7 @@ fn map_rows<E: Real>(x: Tensor, axis: usize, body: impl Fn(&mut [E]) + Sync) -> 
     let width = x.shape().last().copied().unwrap_or(1).max(1);
     let values = x.as_mut_slice::<E>().expect("unique");
     cpu::for_rows(values, width, |_, rows| {
-        cpu::vectorised(|| rows.chunks_exact_mut(width).for_each(&body));
+        cpu::vectorised!(rows.chunks_exact_mut(width).for_each(&body));
     });
     swap_last(x, axis)
 }
@@ -189,7 +189,7 @@ fn zip_rows<E: Real>(x: Tensor, y: Tensor, axis: usize, body: impl Fn(&mut [E], 
     let width = x.shape().last().copied().unwrap_or(1).max(1);
     let y = y.as_slice::<E>().expect("contiguous");
     cpu::for_rows(x.as_mut_slice::<E>().expect("unique"), width, |first, rows| {
-        cpu::vectorised(|| {
+        cpu::vectorised!({
             for (x, y) in rows.chunks_exact_mut(width).zip(y[first * width..].chunks_exact(width)) {
                 body(x, y);
             }

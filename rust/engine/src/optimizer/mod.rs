@@ -139,7 +139,7 @@ fn run_tasks<E: Real, F: Formula<S>, const S: usize>(
     use rayon::prelude::*;
     let run = |(parameter, gradient, state): Task<'_, E, S>| {
         let mut sums = Vec::with_capacity(parameter.len().div_ceil(BLOCK));
-        cpu::vectorised(|| fused::<E, F, S>(scalars, scale, parameter, gradient, state, &mut sums));
+        cpu::vectorised!(fused::<E, F, S>(scalars, scale, parameter, gradient, state, &mut sums));
         sums
     };
     let sums: Vec<Vec<Squares>> = match tasks.len() {
@@ -231,7 +231,7 @@ pub(crate) fn sum_squares(tensor: &Tensor) -> f64 {
     fn blocked<E: Real>(values: &[E]) -> f64 {
         let mut blocks = vec![0.0; values.len().div_ceil(BLOCK)];
         cpu::for_pieces(&mut blocks, |offset, piece| {
-            cpu::vectorised(|| {
+            cpu::vectorised!({
                 for (sum, block) in piece.iter_mut().zip(values[offset * BLOCK..].chunks(BLOCK)) {
                     *sum = block_squares(block);
                 }

@@ -108,7 +108,7 @@ pub(crate) fn forward(
     context: &mut Context,
     noise: Stream,
     retention: Retention<'_>,
-    interrupt: &Interrupt<'_>,
+    interrupt: &Interrupt,
 ) -> Result<Forward> {
     let mut run = Forward { values: leaves, kept: Vec::new() };
     run.kept.resize_with(run.values.len(), || None);
@@ -159,7 +159,7 @@ pub(crate) fn backward(
     mut run: Forward,
     seeds: Vec<(ValueId, Tensor)>,
     reached: &[bool],
-    interrupt: &Interrupt<'_>,
+    interrupt: &Interrupt,
 ) -> Result<Vec<Option<Tensor>>> {
     run.values.clear();
     let mut gradients: Vec<Option<Tensor>> = Vec::new();

@@ -17,7 +17,7 @@ impl Session {
     /// Trains on a chunk of micro-batches: gather, forward, gradients, clip, update.
     ///
     /// After an error or an interrupt the state is that of the last whole update.
-    pub fn train(&mut self, inputs: &Inputs, chunk: &Chunk<'_>, interrupt: &Interrupt<'_>) -> Result<Records> {
+    pub fn train(&mut self, inputs: &Inputs, chunk: &Chunk<'_>, interrupt: &Interrupt) -> Result<Records> {
         let outputs = self.outputs("training")?;
         let rows = self.check(inputs, &outputs.plan, chunk.sample_weight)?;
         let order = checked_order(chunk.order, rows)?;
@@ -50,7 +50,7 @@ impl Session {
         weights: &[f64],
         learning_rate: f64,
         address: [u64; 2],
-        interrupt: &Interrupt<'_>,
+        interrupt: &Interrupt,
     ) -> Result<Record> {
         let loss = outputs.loss.expect("training has a loss");
         let total: f64 = weights.iter().sum();
@@ -102,7 +102,7 @@ impl Session {
         inputs: &Inputs,
         batch_size: usize,
         sample_weight: Option<&ArrayView>,
-        interrupt: &Interrupt<'_>,
+        interrupt: &Interrupt,
     ) -> Result<BTreeMap<String, f64>> {
         let outputs = self.outputs("evaluation")?;
         let rows = self.check(inputs, &outputs.plan, sample_weight)?;
@@ -131,7 +131,7 @@ impl Session {
         inputs: &Inputs,
         batch_size: usize,
         names: &[String],
-        interrupt: &Interrupt<'_>,
+        interrupt: &Interrupt,
     ) -> Result<Vec<Vec<Tensor>>> {
         let ids = names.iter().map(|name| self.program.find_output(name)).collect::<Result<Vec<_>>>()?;
         let plan = Plan::new(&self.program, &ids);
@@ -153,7 +153,7 @@ impl Session {
         inputs: &Inputs,
         method: Method,
         sample_weight: Option<&ArrayView>,
-        interrupt: &Interrupt<'_>,
+        interrupt: &Interrupt,
     ) -> Result<Arrays> {
         let outputs = self.outputs("training")?;
         let rows = self.check(inputs, &outputs.plan, sample_weight)?;
@@ -187,7 +187,7 @@ impl Session {
             .collect())
     }
 
-    fn run(&self, plan: &Plan, inputs: &Inputs, rows: &[i64], interrupt: &Interrupt<'_>) -> Result<Leaves> {
+    fn run(&self, plan: &Plan, inputs: &Inputs, rows: &[i64], interrupt: &Interrupt) -> Result<Leaves> {
         let leaves = self.leaves(inputs, rows, plan);
         let mut context = self.context();
         let noise = self.noise([0, 0]);

@@ -245,7 +245,7 @@ fn clip_value(gradient: Tensor, limit: f64) -> Tensor {
         }
         let values = gradient.as_mut_slice::<E>().expect("just made unique");
         cpu::for_pieces(values, |_, piece| {
-            cpu::vectorised(|| {
+            cpu::vectorised!({
                 for value in piece {
                     *value = value.at_least(-limit).at_most(limit);
                 }
