@@ -3,6 +3,8 @@
 //! The modules follow the way of the data: a [`Program`] is described, checked and evaluated by operations ([`ops`]) on
 //! [`Tensor`]s, differentiated ([`gradient`]), and trained by a [`Session`].
 
+#![recursion_limit = "256"]
+
 mod cpu;
 mod device;
 mod error;
