@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from ._build import Signature
 from ._errors import number
@@ -14,6 +13,8 @@ from .losses import show
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    import numpy.typing as npt
 
 
 __all__ = [
@@ -28,7 +29,7 @@ __all__ = [
     "split",
 ]
 
-Array: TypeAlias = npt.NDArray[Any]
+Array: TypeAlias = "npt.NDArray[Any]"
 
 
 class Data(NamedTuple):

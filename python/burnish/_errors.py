@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import numbers
 import operator
@@ -16,6 +15,8 @@ __all__ = ["boolean", "choice", "integer", "nearest", "number", "unknown"]
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Say which known name is meant, or list them all."""
+    import difflib
+
     known = sorted(known)
     close = difflib.get_close_matches(name.lower(), known, n=1)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known) or 'none'}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -81,5 +80,7 @@ def _input(given: Symbol, fields: dict[str, Any], classes: Mapping[str, int | No
 
 
 def _constant(fields: dict[str, Any]) -> Any:
+    import base64
+
     numbers = np.frombuffer(base64.b64decode(fields["values"]), dtype="<f8")
     return numbers.reshape(fields["shape"]).astype(_DTYPES[fields["kind"]])

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import numpy.typing as npt
 
 __all__ = ["Operand", "Shape", "Value", "apply", "binary", "cast", "kind_of", "shape_of"]
 
@@ -174,7 +175,7 @@ class Value:
         return apply("logical_not", self)
 
 
-Operand: TypeAlias = Value | npt.ArrayLike
+Operand: TypeAlias = "Value | npt.ArrayLike"
 
 
 def apply(operation: str, *inputs: Operand, **attributes: Any) -> Value:

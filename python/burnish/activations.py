@@ -25,7 +25,7 @@ _BY_NAME: dict[str, Callable[[Any], Value]] = {
 }
 _IDENTITY = (None, "linear")
 # What `linear` and `conv2d` apply themselves, in the same pass.
-_FUSED = frozenset({"relu", "sigmoid", "silu", "softplus", "tanh"})
+_FUSED = frozenset({"relu", "sigmoid", "tanh"})
 
 
 def known() -> list[str]:

@@ -6,10 +6,9 @@ otherwise in chunks of about a tenth of a second. The result is the same to the 
 
 from __future__ import annotations
 
-import csv
 import math
 import operator
-from pathlib import Path
+import os
 from typing import IO, TYPE_CHECKING, Any
 
 from ._errors import boolean, choice, integer, number
@@ -317,20 +316,22 @@ class CSVLogger(Callback):
     """
 
     def __init__(self, filename: str | PathLike[str], separator: str = ",", append: bool = False) -> None:  # noqa: FBT001, FBT002
-        self.filename = Path(filename)
+        self.filename = os.fspath(filename)
         self.separator = separator
         self.append = boolean("append", append)
         self._file: IO[str] | None = None
 
     def on_train_begin(self, logs: Logs | None = None) -> None:  # noqa: ARG002
         """Open the file."""
-        self._header = not (self.append and self.filename.exists() and self.filename.stat().st_size)
-        self._file = self.filename.open("a" if self.append else "w", newline="", encoding="utf-8")
+        self._file = open(self.filename, "a" if self.append else "w", newline="", encoding="utf-8")  # noqa: PTH123, SIM115
+        self._header = self._file.tell() == 0
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Write a row."""
         if self._file is None:
             return
+        import csv
+
         row = {"epoch": epoch, **(logs or {})}
         writer = csv.writer(self._file, delimiter=self.separator)
         if self._header:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,6 +90,8 @@ class History:
         return f"<History of {len(self.epoch)} epochs: {last}>"
 
     def _repr_html_(self) -> str:
+        from html import escape
+
         head = "".join(f"<th>{escape(name)}</th>" for name in ("epoch", *self.history))
         rows = "".join(self._html_row(index, epoch) for index, epoch in enumerate(self.epoch))
         return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"

@@ -121,6 +121,7 @@ def _restored(document: dict[str, Any], arrays: dict[str, Any], device: str) -> 
 
 def _built(document: dict[str, Any], device: str) -> Built:
     program = _burnish.Program.from_json(document["program"])
+    _check_outputs(program, document)
     shapes = {name: tuple(shape) for name, shape, _ in program.inputs()}
     targets = document["targets"]
     return Built(
@@ -137,6 +138,18 @@ def _built(document: dict[str, Any], device: str) -> Built:
         compiled=_compiled(document["compiled"], document["learning_rate"], device),
         rules=tuple((str(pattern), bool(frozen)) for pattern, frozen in document["rules"]),
     )
+
+
+def _check_outputs(program: _burnish.Program, document: dict[str, Any]) -> None:
+    """Raise unless the program has every output that the document speaks of."""
+    wanted = list(flatten("", from_plain(document["outputs"])).values())
+    wanted += [f"training.{name}" for name in wanted]
+    if document["compiled"] is not None and document["targets"] is not None:
+        for form in ("training", "evaluation"):
+            wanted += [f"{form}.loss", *(f"{form}.metric.{name}" for name in document["metrics"])]
+    missing = sorted(set(wanted) - set(program.outputs()))
+    if missing:
+        raise ValueError(f"the file is damaged: the program has no output {missing[0]!r}")
 
 
 def _signature(plain: Any, shapes: dict[str, Any]) -> Signature:

@@ -95,6 +95,10 @@ class Tensor(Value):
         """Compute the gradient of this single number with respect to every tensor that requires it."""
         self._handle.backward()
 
+    def zero_grad(self) -> None:
+        """Forget the gradient; `backward` adds to what is there."""
+        self._handle.zero_grad()
+
     def detach(self) -> Tensor:
         """Return the same numbers as a constant to gradients."""
         return Tensor._of(self._handle.detach())
@@ -105,15 +109,17 @@ class Tensor(Value):
 
     def emit(self, operation: str, values: Sequence[Value | npt.NDArray[Any]], attributes: dict[str, Any]) -> Tensor:
         """Compute an operation."""
-        handles = [self._lifted(value)._handle for value in values]
+        dtype = _common([value for value in values if isinstance(value, Tensor) and value.kind == "float"])
+        handles = [self._lifted(value, dtype)._handle for value in values]
         return Tensor._of(_burnish.Tensor.apply(operation, handles, json.dumps(attributes)))
 
-    def _lifted(self, value: Value | npt.NDArray[Any]) -> Tensor:
-        if isinstance(value, Tensor):
+    def _lifted(self, value: Value | npt.NDArray[Any], dtype: str | None) -> Tensor:
+        """Return a value as a tensor; floats that need no gradient take the type of those they meet."""
+        if isinstance(value, Tensor) and (value.requires_grad or value.kind != "float" or value.dtype == dtype):
             return value
         array = value.numpy() if isinstance(value, Value) else value
-        if array.dtype.kind == "f" and self.kind == "float":
-            array = array.astype(self.dtype, copy=False)
+        if array.dtype.kind == "f" and dtype is not None:
+            array = array.astype(dtype, copy=False)
         return Tensor(array, device=self.device)
 
     def __len__(self) -> int:
@@ -143,3 +149,9 @@ class Tensor(Value):
 def from_dlpack(source: Any) -> Tensor:
     """Make a tensor of anything on the host that speaks DLPack: an array of PyTorch, JAX or NumPy."""
     return Tensor(np.from_dlpack(source))
+
+
+def _common(tensors: list[Tensor]) -> str | None:
+    """Return the type that floats meet in: that of the tensors with gradients, or the widest."""
+    binding = [tensor.dtype for tensor in tensors if tensor.requires_grad] or [tensor.dtype for tensor in tensors]
+    return max(binding, default=None)

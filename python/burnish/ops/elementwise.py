@@ -124,9 +124,10 @@ def stop_gradient(x: Operand) -> Value:
 
 def ones_like(x: Operand) -> Value:
     """Return ones in the shape of x."""
-    return apply("where", binary("greater", x, 0.0), 1.0, 1.0)
+    positive = binary("greater", x, 0.0)
+    return stop_gradient(_unary("square", _unary("sign", apply("where", positive, cast(x, "float"), -1.0))))
 
 
 def zeros_like(x: Operand) -> Value:
     """Return zeros in the shape of x."""
-    return apply("where", binary("greater", x, 0.0), 0.0, 0.0)
+    return binary("multiply", ones_like(x), 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .._errors import integer
+from .._node import Node, record
 from .._symbol import Symbol
 from .._value import Operand, Value, apply, cast, kind_of, shape_of
 from .reduction import one_axis
@@ -12,6 +13,8 @@ __all__ = ["one_hot", "take", "take_along_axis"]
 
 def as_index(x: Operand, count: int | None) -> Operand:
     """Return x as integers used as indices below `count`; a model's input is then checked for it."""
+    if isinstance(x, Node):
+        return record(as_index, (x, count), {})
     if isinstance(x, Symbol):
         x.mark_index(count)
     elif kind_of(x) == "float":

@@ -32,7 +32,7 @@ def matmul(a: Operand, b: Operand) -> Value:
 def linear(x: Operand, kernel: Operand, bias: Operand | None = None, activation: str = "none") -> Value:
     """Return activation(x · kernel + bias) in one operation: `(…, in), (in, out), (out,) -> (…, out)`.
 
-    `activation` is "none" or an operation of one float without attributes, such as "relu" or "tanh".
+    `activation` is "none", "relu", "tanh" or "sigmoid".
     """
     inputs = [cast(x, "float"), kernel, *([] if bias is None else [bias])]
     return apply("linear", *inputs, activation=activation)

@@ -1,0 +1,190 @@
+"""One suite for every layer, loss, optimizer and activation: being in the list is being tested."""
+
+import numpy as np
+import pytest
+
+import burnish as bn
+from burnish import activations, layers, losses, metrics, optimizers
+
+RNG = np.random.default_rng(4)
+VECTOR, IMAGE, SEQUENCE = RNG.normal(size=(6, 4)), RNG.normal(size=(6, 6, 5, 4)), RNG.normal(size=(6, 3, 4))
+TOKENS = RNG.integers(0, 7, size=(6, 3))
+
+
+def doubled(layer):
+    """A layer of several values, given one value twice."""
+    return lambda x: layer([x, 2.0 * x])
+
+
+# How to make each layer, and what to give it.
+LAYERS = {
+    "Activation": (lambda: layers.Activation("mish"), VECTOR),
+    "Add": (layers.Add, VECTOR),
+    "AvgPool2D": (layers.AvgPool2D, IMAGE),
+    "BatchNorm": (layers.BatchNorm, IMAGE),
+    "Concatenate": (layers.Concatenate, SEQUENCE),
+    "Conv2D": (lambda: layers.Conv2D(3, 3, padding="same", activation="tanh"), IMAGE),
+    "Dense": (lambda: layers.Dense(3, "sigmoid"), SEQUENCE),
+    "Dropout": (lambda: layers.Dropout(0.4), VECTOR),
+    "ELU": (layers.ELU, VECTOR),
+    "Embedding": (lambda: layers.Embedding(7, 3), TOKENS),
+    "Flatten": (layers.Flatten, IMAGE),
+    "GELU": (layers.GELU, VECTOR),
+    "GaussianNoise": (lambda: layers.GaussianNoise(0.1), VECTOR),
+    "GlobalAvgPool": (layers.GlobalAvgPool, IMAGE),
+    "GlobalMaxPool": (layers.GlobalMaxPool, SEQUENCE),
+    "Lambda": (lambda: layers.Lambda(bn.ops.sin), VECTOR),
+    "LayerNorm": (layers.LayerNorm, SEQUENCE),
+    "LeakyReLU": (layers.LeakyReLU, VECTOR),
+    "LogSoftmax": (layers.LogSoftmax, VECTOR),
+    "MaxPool2D": (layers.MaxPool2D, IMAGE),
+    "Mish": (layers.Mish, VECTOR),
+    "Multiply": (layers.Multiply, VECTOR),
+    "Permute": (lambda: layers.Permute((2, 1)), SEQUENCE),
+    "ReLU": (layers.ReLU, VECTOR),
+    "Reshape": (lambda: layers.Reshape((2, -1)), VECTOR),
+    "Residual": (lambda: layers.Residual(layers.Dense(4, "tanh")), VECTOR),
+    "SELU": (layers.SELU, VECTOR),
+    "SiLU": (layers.SiLU, VECTOR),
+    "Sigmoid": (layers.Sigmoid, VECTOR),
+    "Softmax": (layers.Softmax, VECTOR),
+    "Softplus": (layers.Softplus, VECTOR),
+    "Softsign": (layers.Softsign, VECTOR),
+    "Tanh": (layers.Tanh, VECTOR),
+}
+SEVERAL = {"Add", "Concatenate", "Multiply"}
+TARGETS = {
+    "binary_cross_entropy": np.float64(RNG.normal(size=(6, 3)) > 0),
+    "cross_entropy": RNG.integers(0, 3, size=6),
+    "huber": 2 * RNG.normal(size=(6, 3)),
+    "mae": RNG.normal(size=(6, 3)),
+    "mse": RNG.normal(size=(6, 3)),
+}
+
+
+def network(name, **options):
+    """The layer between two others, so that gradients go through it to parameters before it."""
+    make, x = LAYERS[name]
+    node = bn.Input(x.shape[1:])
+    before = node if name == "Embedding" else layers.Dense(4, name="before")(node)
+    layer = make()
+    value = doubled(layer)(before) if name in SEVERAL else layer(before)
+    model = bn.Model(node, layers.Dense(2, name="after")(layers.Flatten()(value)))
+    model.compile("mse", **{"optimizer": "adam", "learning_rate": 0.01, **options})
+    return model, x, RNG.normal(size=(6, 2))
+
+
+def test_every_name_is_in_the_suite():
+    assert set(LAYERS) == set(layers.__all__) - {"Layer"}
+    assert set(TARGETS) == set(losses.BY_NAME)
+
+
+def test_every_activation_is_a_name_and_a_layer_or_function():
+    for name in [None, *activations.known()]:
+        model = bn.Sequential([layers.Dense(3, activation=name)])
+        model.compile("mse")
+        assert model.predict(VECTOR).shape == (6, 3)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layer_gradients(name):
+    model, x, y = network(name)
+    report = bn.check_gradients(model, x, y)
+    assert report.passed, report
+    assert report.checked - len(report.kinks) > 0
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layer_saves_and_takes_the_same_next_step(name, tmp_path):
+    model, x, y = network(name)
+    model.fit(x, y, batch_size=4, epochs=2, verbose=0)
+    model.save(tmp_path / "model")
+    loaded = bn.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.predict(x), model.predict(x))
+    model.fit(x, y, batch_size=4, verbose=0)
+    loaded.fit(x, y, batch_size=4, verbose=0)
+    for path, array in model.parameters(buffers=True).items():
+        np.testing.assert_array_equal(loaded.parameters(buffers=True)[path], array)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_layer_keeps_precision_and_rows_are_apart(name, precision):
+    model, x, _ = network(name, precision=precision)
+    whole = model.predict(x)
+    assert whole.dtype == precision
+    assert whole.shape == (6, 2)
+    single = np.concatenate([model.predict(x[i : i + 1]) for i in range(6)])
+    np.testing.assert_allclose(single, whole, rtol=1e-4 if precision == "float32" else 1e-12, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layer_on_every_device(name, device):
+    model, x, y = network(name, device=device)
+    expected, _, _ = network(name)
+    model.build((None, *x.shape[1:]))
+    np.testing.assert_allclose(model.predict(x), expected.predict(x), rtol=1e-3, atol=1e-4)
+    assert np.isfinite(model.train_on_batch(x, y)["loss"])
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_loss_gradients(name):
+    model = bn.Sequential([layers.Dense(4, "tanh"), layers.Dense(3)])
+    model.compile(name)
+    report = bn.check_gradients(model, VECTOR, TARGETS[name], sample_weight=np.arange(1.0, 7.0))
+    assert report.passed, report
+    assert not report.kinks
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_loss_saves_and_takes_the_same_next_step(name, tmp_path):
+    model = bn.Sequential([layers.Dense(3)])
+    model.compile(name, metrics=[name if name in metrics.BY_NAME else losses.BY_NAME[name]])
+    model.fit(VECTOR, TARGETS[name], verbose=0)
+    model.save(tmp_path / "model")
+    loaded = bn.load(tmp_path / "model")
+    assert loaded.evaluate(VECTOR, TARGETS[name]) == model.evaluate(VECTOR, TARGETS[name])
+    assert loaded.train_on_batch(VECTOR, TARGETS[name]) == model.train_on_batch(VECTOR, TARGETS[name])
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_loss_is_least_at_its_target(name):
+    target = TARGETS[name]
+    best = 50 * (2 * np.eye(3)[target] - 1) if target.ndim == 1 else target
+    best = 50 * (2 * target - 1) if name == "binary_cross_entropy" else best
+    loss = losses.resolve(name)
+    least = loss(target, bn.Tensor(best)).numpy()
+    np.testing.assert_allclose(least, 0, atol=1e-12)
+    assert (loss(target, bn.Tensor(best + RNG.normal(size=(6, 3)))).numpy() > least - 1e-12).all()
+
+
+@pytest.mark.parametrize("name", optimizers.BY_NAME)
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_optimizer_keeps_precision_and_state(name, precision, tmp_path):
+    model = bn.Sequential([layers.Dense(3)])
+    model.compile("mse", name, precision=precision)
+    model.fit(VECTOR, TARGETS["mse"], batch_size=4, epochs=3, verbose=0)
+    assert all(array.dtype == precision for array in model.parameters().values())
+    model.save(tmp_path / "model")
+    loaded = bn.load(tmp_path / "model")
+    for each in (model, loaded):
+        each.fit(VECTOR, TARGETS["mse"], batch_size=4, epochs=2, verbose=0)
+    for path, array in model.parameters().items():
+        np.testing.assert_array_equal(loaded.parameters()[path], array)
+
+
+@pytest.mark.parametrize("name", optimizers.BY_NAME)
+def test_optimizer_lowers_the_loss(name, device):
+    model = bn.Sequential([layers.Dense(8, "tanh"), layers.Dense(3)])
+    model.compile("mse", name, device=device)
+    history = model.fit(VECTOR, TARGETS["mse"], epochs=20, verbose=0).history["loss"]
+    assert history[-1] < history[0]
+
+
+@pytest.mark.parametrize("name", optimizers.BY_NAME)
+def test_learning_rate_zero_moves_nothing(name):
+    model = bn.Sequential([layers.Dense(3)])
+    model.compile("mse", name, 0.0)
+    before = model.build((None, 4)).parameters()
+    model.fit(VECTOR, TARGETS["mse"], verbose=0)
+    assert all(np.array_equal(before[path], array) for path, array in model.parameters().items())

@@ -1,0 +1,142 @@
+"""Ctrl-C answers within a second and leaves a usable model; other threads run meanwhile."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import burnish as bn
+
+SCRIPT = """
+import sys, time
+import numpy as np
+import burnish as bn
+
+class Says(bn.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 0:
+            print("training", flush=True)
+
+x = np.random.default_rng(0).normal(size=(20000, 200)).astype("f4")
+y = x.argmax(1)
+model = bn.Sequential([bn.layers.Dense(400, "relu"), bn.layers.Dense(400, "relu"), bn.layers.Dense(200)])
+options = {"accumulate_gradients": 3} if sys.argv[1] == "accumulate" else {}
+model.compile("cross_entropy", "adam", 1e-3, **options)
+big = x[:640], y[:640]
+try:
+    if sys.argv[1] == "predict":
+        print("training", flush=True)
+        while True:
+            model.predict(x)
+    model.fit(*big, callbacks=[Says()], verbose=0)
+    model.fit(x, y, epochs=1000, verbose=0)
+except KeyboardInterrupt:
+    print("interrupted", time.time(), flush=True)
+    if sys.argv[1] != "predict":
+        assert np.isfinite(model.predict(x[:10])).all()
+        before = model.evaluate(*big)["loss"]
+        history = model.fit(*big, epochs=3, verbose=0)
+        assert model.evaluate(*big)["loss"] < before
+        model.save(sys.argv[2])
+        assert bn.load(sys.argv[2]).train_on_batch(*big) == model.train_on_batch(*big)
+    print("usable", flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent otherwise")
+@pytest.mark.parametrize("case", ["fit", "accumulate", "predict"])
+def test_control_c(case, tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, case, str(tmp_path / "model")], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout.readline().strip() == "training"
+        time.sleep(0.7)
+        sent = time.time()
+        process.send_signal(signal.SIGINT)
+        word, moment = process.stdout.readline().split()
+        assert word == "interrupted"
+        assert float(moment) - sent < 1.0
+        assert process.stdout.readline().strip() == "usable"
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_the_history_so_far_is_kept(digits):
+    model = bn.Sequential([bn.layers.Dense(3)])
+    model.compile("cross_entropy")
+
+    class Interrupts(bn.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if self.model.history.epoch == [0, 1] and batch == 1:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(*digits, epochs=5, callbacks=[Interrupts()], verbose=0)
+    assert len(model.history.history["loss"]) == 2
+    assert len(model.history.steps["loss"]) == 2 * 3 + 2
+    model.fit(*digits, epochs=1, verbose=0)
+
+
+def test_after_an_interrupt_updates_are_counted_right(digits):
+    rates = []
+    model = bn.Sequential([bn.layers.Dense(3)])
+    model.compile("cross_entropy", "sgd", lambda update: rates.append(update) or 0.01, accumulate_gradients=2)
+
+    class Interrupts(bn.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 2:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(*digits, batch_size=10, callbacks=[Interrupts()], verbose=0)
+    rates.clear()
+    model.fit(*digits, batch_size=10, verbose=0)
+    assert sorted(set(rates)) == [1, 2, 3, 4, 5]  # one update was made, the half-filled group is forgotten
+
+
+def test_other_threads_run():
+    x = np.zeros((4000, 300), dtype=np.float32)
+    model = bn.Sequential([bn.layers.Dense(600, "relu"), bn.layers.Dense(300)])
+    model.compile("mse")
+    model.fit(x[:32], x[:32], verbose=0)
+    ticks, done = [], threading.Event()
+
+    def tick():
+        while not done.is_set():
+            ticks.append(time.perf_counter())
+            time.sleep(0.005)
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    started = time.perf_counter()
+    while time.perf_counter() - started < 0.5:
+        model.fit(x, x, batch_size=500, verbose=0)
+    ended = time.perf_counter()
+    done.set()
+    thread.join()
+    during = [moment for moment in ticks if started < moment < ended]
+    assert len(during) > 10
+    assert np.diff(during).max() < 0.3
+
+
+def test_two_models_train_in_two_threads(digits):
+    def train(results, index):
+        model = bn.Sequential([bn.layers.Dense(16, "tanh"), bn.layers.Dense(3)])
+        model.compile("cross_entropy", seed=1)
+        results[index] = model.fit(*digits, epochs=5, verbose=0).history["loss"]
+
+    results = [None, None]
+    threads = [threading.Thread(target=train, args=(results, index)) for index in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results[0] == results[1]

@@ -1,0 +1,427 @@
+"""Every operation against NumPy: value, shape and kind, eagerly and inside a model; slopes against its differences."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import burnish as bn
+from burnish import _burnish, ops
+from burnish.model import core_of
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(3, 4))
+Y = RNG.normal(size=(3, 4))
+POSITIVE = RNG.uniform(0.5, 2.0, size=(3, 4))
+IMAGES = RNG.normal(size=(3, 6, 5, 4))
+TRUE = X > 0
+
+
+class Case(NamedTuple):
+    function: object
+    reference: object
+    inputs: list  # floats are differentiated
+    constants: tuple = ()  # which inputs have no row per sample
+    flat: bool = False  # whether slopes are zero by definition
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def softplus(x):
+    return np.logaddexp(x, 0)
+
+
+def erf(x):
+    return np.vectorize(math.erf)(x)
+
+
+def log_softmax(x, axis=-1):
+    shifted = x - x.max(axis, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis, keepdims=True))
+
+
+def windows(x, size, strides, dilation=(1, 1)):
+    span = [(n - 1) * d + 1 for n, d in zip(size, dilation, strict=True)]
+    view = np.lib.stride_tricks.sliding_window_view(x, span, axis=(1, 2))
+    return view[:, :: strides[0], :: strides[1], :, :: dilation[0], :: dilation[1]]  # b h w c kh kw
+
+
+def conv2d(x, kernel, bias=0.0, strides=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1), groups=1):
+    x = np.pad(x, [(0, 0), *padding, (0, 0)])
+    parts = zip(np.split(x, groups, axis=3), np.split(kernel, groups, axis=3), strict=True)
+    return (
+        np.concatenate(
+            [np.einsum("bhwcij,ijcf->bhwf", windows(a, k.shape[:2], strides, dilation), k) for a, k in parts], axis=3
+        )
+        + bias
+    )
+
+
+def pool(reduce, fill):
+    def reference(x, size, strides, padding):
+        padded = np.pad(x, [(0, 0), *padding, (0, 0)], constant_values=fill)
+        return reduce(windows(padded, size, strides), axis=(4, 5))
+
+    return reference
+
+
+def layer_norm(x, scale, offset, eps=1e-5):
+    return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + eps) * scale + offset
+
+
+LABELS = np.array([0, 3, 1])
+
+
+def cross_entropy(x, labels, smoothing):
+    target = np.eye(4)[labels] * (1 - smoothing) + smoothing / 4
+    return -(target * log_softmax(x)).sum(-1)
+
+
+CASES = {
+    "negative": Case(ops.negative, np.negative, [X]),
+    "exp": Case(ops.exp, np.exp, [X]),
+    "log": Case(ops.log, np.log, [POSITIVE]),
+    "log1p": Case(ops.log1p, np.log1p, [POSITIVE]),
+    "sqrt": Case(ops.sqrt, np.sqrt, [POSITIVE]),
+    "rsqrt": Case(ops.rsqrt, lambda x: 1 / np.sqrt(x), [POSITIVE]),
+    "reciprocal": Case(ops.reciprocal, np.reciprocal, [POSITIVE]),
+    "square": Case(ops.square, np.square, [X]),
+    "abs": Case(ops.abs, np.abs, [X]),
+    "sign": Case(ops.sign, np.sign, [X], flat=True),
+    "sin": Case(ops.sin, np.sin, [X]),
+    "cos": Case(ops.cos, np.cos, [X]),
+    "erf": Case(ops.erf, erf, [X]),
+    "floor": Case(ops.floor, np.floor, [3 * X], flat=True),
+    "ceil": Case(ops.ceil, np.ceil, [3 * X], flat=True),
+    "round": Case(ops.round, np.round, [np.concatenate([3 * X, [[0.5, 1.5, -0.5, -2.5]]])], flat=True),
+    "clip": Case(lambda x: ops.clip(x, -0.5, 0.7), lambda x: np.clip(x, -0.5, 0.7), [X]),
+    "stop_gradient": Case(ops.stop_gradient, np.array, [X], flat=True),
+    "ones_like": Case(ops.ones_like, np.ones_like, [X], flat=True),
+    "zeros_like": Case(ops.zeros_like, np.zeros_like, [X], flat=True),
+    "relu": Case(ops.relu, lambda x: np.maximum(x, 0), [X]),
+    "relu6": Case(ops.relu6, lambda x: np.clip(x, 0, 6), [5 * X]),
+    "leaky_relu": Case(lambda x: ops.leaky_relu(x, 0.1), lambda x: np.where(x > 0, x, 0.1 * x), [X]),
+    "elu": Case(lambda x: ops.elu(x, 0.5), lambda x: np.where(x > 0, x, 0.5 * np.expm1(x)), [X]),
+    "selu": Case(ops.selu, lambda x: 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(x)), [X]),
+    "gelu": Case(ops.gelu, lambda x: x * (1 + erf(x / math.sqrt(2))) / 2, [X]),
+    "gelu, approximate": Case(
+        lambda x: ops.gelu(x, approximate=True),
+        lambda x: x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+        [X],
+    ),
+    "silu": Case(ops.silu, lambda x: x * sigmoid(x), [X]),
+    "mish": Case(ops.mish, lambda x: x * np.tanh(softplus(x)), [X]),
+    "sigmoid": Case(ops.sigmoid, sigmoid, [X]),
+    "hard_sigmoid": Case(ops.hard_sigmoid, lambda x: np.clip(x / 6 + 0.5, 0, 1), [4 * X]),
+    "tanh": Case(ops.tanh, np.tanh, [X]),
+    "softplus": Case(ops.softplus, softplus, [X]),
+    "softsign": Case(ops.softsign, lambda x: x / (1 + np.abs(x)), [X]),
+    "add": Case(ops.add, np.add, [X, Y[0]], (1,)),
+    "subtract": Case(ops.subtract, np.subtract, [X, Y[:, :1]]),
+    "multiply": Case(ops.multiply, np.multiply, [X, Y]),
+    "divide": Case(ops.divide, np.divide, [X, POSITIVE[0]], (1,)),
+    "power": Case(ops.power, np.power, [POSITIVE, Y]),
+    "maximum": Case(ops.maximum, np.maximum, [X, Y]),
+    "minimum": Case(ops.minimum, np.minimum, [X, Y]),
+    "equal": Case(ops.equal, np.equal, [LABELS, np.array([0, 1, 1])]),
+    "not_equal": Case(ops.not_equal, np.not_equal, [LABELS, np.array([0, 1, 1])]),
+    "greater": Case(ops.greater, np.greater, [X, Y]),
+    "greater_equal": Case(ops.greater_equal, np.greater_equal, [X, X]),
+    "less": Case(ops.less, np.less, [X, Y]),
+    "less_equal": Case(ops.less_equal, np.less_equal, [X, X]),
+    "logical_and": Case(ops.logical_and, np.logical_and, [TRUE, Y > 0]),
+    "logical_or": Case(ops.logical_or, np.logical_or, [TRUE, Y > 0]),
+    "logical_not": Case(ops.logical_not, np.logical_not, [TRUE]),
+    "where": Case(ops.where, np.where, [TRUE, X, Y]),
+    "cast": Case(lambda x: ops.cast(x, "float"), lambda x: x.astype(float), [LABELS]),
+    "matmul": Case(ops.matmul, np.matmul, [X, Y.T], (1,)),
+    "matmul, batched": Case(ops.matmul, np.matmul, [RNG.normal(size=(3, 2, 4)), RNG.normal(size=(4, 5))], (1,)),
+    "linear": Case(ops.linear, lambda x, k, b: x @ k + b, [X, RNG.normal(size=(4, 2)), RNG.normal(size=2)], (1, 2)),
+    "linear, tanh": Case(
+        lambda x, k: ops.linear(x, k, activation="tanh"),
+        lambda x, k: np.tanh(x @ k),
+        [X, RNG.normal(size=(4, 2))],
+        (1,),
+    ),
+    "sum": Case(lambda x: ops.sum(x, -1), lambda x: x.sum(-1), [X]),
+    "mean": Case(lambda x: ops.mean(x, (1, 2)), lambda x: x.mean((1, 2)), [IMAGES]),
+    "max": Case(lambda x: ops.max(x, 1, keepdims=True), lambda x: x.max(1, keepdims=True), [X]),
+    "min": Case(lambda x: ops.min(x, 1), lambda x: x.min(1), [X]),
+    "variance": Case(lambda x: ops.variance(x, -1), lambda x: x.var(-1), [X]),
+    "standard_deviation": Case(lambda x: ops.standard_deviation(x, -1), lambda x: x.std(-1), [X]),
+    "argmax": Case(ops.argmax, lambda x: x.argmax(-1), [X]),
+    "argmin": Case(lambda x: ops.argmin(x, 1), lambda x: x.argmin(1), [X]),
+    "logsumexp": Case(ops.logsumexp, lambda x: np.log(np.exp(x).sum(-1)), [X]),
+    "softmax": Case(ops.softmax, lambda x: np.exp(log_softmax(x)), [X]),
+    "log_softmax": Case(lambda x: ops.log_softmax(x, 1), log_softmax, [X]),
+    "reshape": Case(lambda x: ops.reshape(x, (-1, 2, 2)), lambda x: x.reshape(-1, 2, 2), [X]),
+    "transpose": Case(lambda x: ops.transpose(x, (0, 3, 1, 2)), lambda x: x.transpose(0, 3, 1, 2), [IMAGES]),
+    "broadcast_to": Case(
+        lambda x: ops.broadcast_to(ops.expand_dims(x, 1), (-1, 5, 4)),
+        lambda x: np.broadcast_to(x[:, None], (3, 5, 4)),
+        [X],
+    ),
+    "expand_dims": Case(lambda x: ops.expand_dims(x, -1), lambda x: x[..., None], [X]),
+    "squeeze": Case(lambda x: ops.squeeze(x, 1), lambda x: x[:, 0], [X[:, None]]),
+    "concatenate": Case(lambda a, b: ops.concatenate([a, b]), lambda a, b: np.concatenate([a, b], -1), [X, Y]),
+    "stack": Case(lambda a, b: ops.stack([a, b], 1), lambda a, b: np.stack([a, b], 1), [X, Y]),
+    "slice": Case(lambda x: ops.slice(x, (0, 1), (None, 4), (1, 2)), lambda x: x[:, 1:4:2], [X]),
+    "pad": Case(
+        lambda x: ops.pad(x, ((0, 0), (1, 2)), 0.5), lambda x: np.pad(x, ((0, 0), (1, 2)), constant_values=0.5), [X]
+    ),
+    "flip": Case(lambda x: ops.flip(x, 1), lambda x: x[:, ::-1], [X]),
+    "take": Case(lambda i: ops.take(Y, i), lambda i: Y[i], [np.array([[2, 0], [1, 1], [0, 2]])]),
+    "take, table": Case(lambda t: ops.take(t, [2, 0, 0, 1], axis=1), lambda t: t[:, [2, 0, 0, 1]], [X]),
+    "take_along_axis": Case(
+        ops.take_along_axis,
+        lambda x, i: np.take_along_axis(x, i, -1),
+        [X, np.array([[0, 3], [2, 2], [1, 0]])],
+    ),
+    "one_hot": Case(lambda i: ops.one_hot(i, 5), lambda i: np.eye(5)[i], [LABELS]),
+    "conv2d": Case(
+        lambda x, k, b: ops.conv2d(x, k, b, strides=(2, 1), padding=((1, 0), (1, 2)), activation="relu"),
+        lambda x, k, b: np.maximum(conv2d(x, k, b, (2, 1), ((1, 0), (1, 2))), 0),
+        [IMAGES, RNG.normal(size=(3, 2, 4, 3)), RNG.normal(size=3)],
+        (1, 2),
+    ),
+    "conv2d, grouped": Case(
+        lambda x, k: ops.conv2d(x, k, dilation=(2, 1), groups=2),
+        lambda x, k: conv2d(x, k, dilation=(2, 1), groups=2),
+        [IMAGES, RNG.normal(size=(2, 3, 2, 6))],
+        (1,),
+    ),
+    "max_pool2d": Case(
+        lambda x: ops.max_pool2d(x, (2, 3), (2, 1), ((0, 1), (1, 1))),
+        lambda x: pool(np.max, -np.inf)(x, (2, 3), (2, 1), ((0, 1), (1, 1))),
+        [IMAGES],
+    ),
+    "avg_pool2d": Case(
+        lambda x: ops.avg_pool2d(x, (2, 2), (1, 2), ((1, 0), (0, 1))),
+        lambda x: pool(np.nanmean, np.nan)(x, (2, 2), (1, 2), ((1, 0), (0, 1))),
+        [IMAGES],
+    ),
+    "layer_norm": Case(ops.layer_norm, layer_norm, [X, Y[0], Y[1]], (1, 2)),
+    "cross_entropy": Case(
+        lambda x, labels: ops.cross_entropy(x, labels, 0.1),
+        lambda x, labels: cross_entropy(x, labels, 0.1),
+        [X, LABELS],
+    ),
+}
+RANDOM = {"dropout", "random_normal_like", "random_uniform_like"}
+
+
+def eager(case, dtype, device="cpu"):
+    arrays = [a.astype(dtype) if a.dtype.kind == "f" else a for a in case.inputs]
+    return [bn.Tensor(a, requires_grad=a.dtype.kind == "f", device=device) for a in arrays]
+
+
+def test_every_function_has_a_case():
+    covered = {name.partition(",")[0] for name in CASES} | RANDOM
+    assert covered == set(ops.__all__)
+
+
+def test_the_cases_use_every_operation_of_the_engine():
+    used = set()
+    for case in CASES.values():
+        used |= {operation for _, operation, _ in model_of(case)[1].nodes()}
+    assert {name for name, *_ in _burnish.operations()} - used == RANDOM
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-5), ("float64", 1e-12)])
+def test_eager_value(name, dtype, tolerance, device):
+    if device not in ("cpu", "ndarray") and dtype == "float64":
+        pytest.skip("accelerators compute in float32")
+    case = CASES[name]
+    value = case.function(*eager(case, dtype, device))
+    expected = case.reference(*case.inputs)
+    assert value.shape == expected.shape
+    assert value.device.startswith(device)
+    if expected.dtype.kind == case.inputs[0].dtype.kind == "f":
+        assert value.dtype == dtype
+    np.testing.assert_allclose(value.numpy(), expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.inputs[-1].dtype.kind == "f"])
+def test_gradient(name):
+    case = CASES[name]
+    tensors = eager(case, "float64")
+    value = case.function(*tensors)
+    if value.kind != "float":
+        pytest.skip("no slope: the result is not a float")
+    weights = np.random.default_rng(1).normal(size=value.shape)
+    if case.flat:
+        (value * weights + 0.0 * tensors[0]).sum().backward()
+        assert not tensors[0].grad.numpy().any()
+        return
+    (value * weights).sum().backward()
+    for position, (tensor, array) in enumerate(zip(tensors, case.inputs, strict=True)):
+        if array.dtype.kind == "f":
+            numeric = differences(case, position, weights)
+            np.testing.assert_allclose(tensor.grad.numpy(), numeric, rtol=1e-6, atol=1e-7)
+
+
+def differences(case, position, weights, step=1e-6):
+    slopes = np.zeros_like(case.inputs[position])
+    for index in np.ndindex(slopes.shape):
+        sides = []
+        for sign in (1, -1):
+            inputs = [a.copy() for a in case.inputs]
+            inputs[position][index] += sign * step
+            sides.append((case.reference(*inputs) * weights).sum())
+        slopes[index] = (sides[0] - sides[1]) / (2 * step)
+    return slopes
+
+
+def model_of(case):
+    """Return the values of the operation as a model's output, and the model's program."""
+    rows = [i for i in range(len(case.inputs)) if i not in case.constants]
+    values = dict(enumerate(case.inputs)) | {i: bn.Input(case.inputs[i].shape[1:]) for i in rows}
+    model = bn.Model([values[i] for i in rows], case.function(*values.values()))
+    model.compile("mse", precision="float64")
+    return model.predict(tuple(case.inputs[i] for i in rows)), core_of(model).ready().built.program
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_value_inside_a_model(name):
+    case = CASES[name]
+    result, _ = model_of(case)
+    np.testing.assert_allclose(result, case.reference(*case.inputs), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["sum", "mean", "max", "min"])
+def test_reductions_to_a_number(name, device):
+    x = bn.Tensor(X.astype(np.float32), requires_grad=True, device=device)
+    value = getattr(ops, name)(x)
+    assert value.shape == ()
+    np.testing.assert_allclose(value.numpy(), getattr(X, name)(), rtol=1e-5)
+    value.backward()
+    assert x.grad.shape == (3, 4)
+
+
+def test_dropout_keeps_the_mean_and_scales():
+    x = bn.Tensor(np.ones((200, 500), np.float32))
+    y = ops.dropout(x, 0.25).numpy()
+    assert set(np.unique(y)) == {0.0, np.float32(1 / 0.75)}
+    assert abs((y == 0).mean() - 0.25) < 0.01
+    assert not np.array_equal(y, ops.dropout(x, 0.25).numpy())
+
+
+def test_dropout_gradient_is_its_mask():
+    x = bn.Tensor(np.ones((20, 5)), requires_grad=True)
+    y = ops.dropout(x, 0.5)
+    y.sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), y.numpy())
+
+
+def test_random_numbers_have_their_distribution():
+    x = bn.Tensor(np.zeros((400, 500), np.float32))
+    normal, uniform = ops.random_normal_like(x).numpy(), ops.random_uniform_like(x).numpy()
+    assert abs(normal.mean()) < 0.01
+    assert abs(normal.std() - 1) < 0.01
+    assert uniform.min() >= 0
+    assert uniform.max() < 1
+    assert abs(uniform.mean() - 0.5) < 0.01
+
+
+floats = hnp.arrays(
+    np.float64, hnp.array_shapes(min_dims=1, max_dims=3, max_side=4), elements=st.floats(-5, 5, width=32)
+)
+
+
+@given(floats, st.data())
+def test_indexing_is_numpys(array, data):
+    key = data.draw(hnp.basic_indices(array.shape, allow_newaxis=True, allow_ellipsis=True))
+    keys = key if isinstance(key, tuple) else (key,)
+    if any(isinstance(k, slice) and k.step is not None and k.step < 0 for k in keys):
+        with pytest.raises(IndexError, match="step"):
+            bn.Tensor(array)[key]
+        return
+    expected = array[key]
+    if expected.size:
+        np.testing.assert_array_equal(bn.Tensor(array)[key].numpy(), expected)
+
+
+@given(hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=3, max_side=3))
+def test_broadcasting_and_its_gradient_are_numpys(shapes):
+    a, b = (RNG.normal(size=shape) for shape in shapes.input_shapes)
+    x, y = bn.Tensor(a, requires_grad=True), bn.Tensor(b, requires_grad=True)
+    product = x * y
+    np.testing.assert_array_equal(product.numpy(), a * b)
+    product.sum().backward()
+    np.testing.assert_allclose(
+        x.grad.numpy(), np.broadcast_to(b, (a * b).shape).sum() if a.ndim == 0 else reduced(b, a)
+    )
+    np.testing.assert_allclose(
+        y.grad.numpy(), np.broadcast_to(a, (a * b).shape).sum() if b.ndim == 0 else reduced(a, b)
+    )
+
+
+def reduced(other, to):
+    """Sum what was broadcast, back to the shape of `to`."""
+    full = np.broadcast_to(other, np.broadcast_shapes(other.shape, to.shape))
+    full = full.sum(axis=tuple(range(full.ndim - to.ndim)))
+    axes = tuple(i for i, n in enumerate(to.shape) if n == 1 and full.shape[i] != 1)
+    return full.sum(axis=axes, keepdims=True)
+
+
+@pytest.mark.parametrize("value", [800.0, -800.0])
+@pytest.mark.parametrize("function", [ops.softplus, ops.sigmoid, ops.softmax, ops.log_softmax, ops.silu, ops.logsumexp])
+def test_large_numbers_do_not_overflow(function, value):
+    x = bn.Tensor([[value, 0.0]], requires_grad=True)
+    y = function(x)
+    y.sum().backward()
+    assert np.isfinite(y.numpy()).all()
+    assert np.isfinite(x.grad.numpy()).all()
+
+
+def test_kinds_follow_numpy():
+    i, f = bn.Tensor([1, 2]), bn.Tensor([1.5, 2.5])
+    assert (i + 1).kind == "int"
+    assert (i + f).kind == "float"
+    assert (i / 2).kind == "float"
+    assert (i > 1).kind == "bool"
+    assert (~(i > 1)).numpy().tolist() == [True, False]
+    assert (-i).numpy().tolist() == [-1, -2]
+    assert ((i > 1) | (i < 2)).numpy().all()
+
+
+def test_arrays_and_numbers_stand_on_either_side():
+    x, array = bn.Tensor([1.0, 2.0]), np.array([3.0, 4.0])
+    for left, right, expected in [
+        (array, x, [4.0, 6.0]),
+        (x, array, [4.0, 6.0]),
+        (1, x, [2.0, 3.0]),
+        (x, 1.0, [2.0, 3.0]),
+    ]:
+        assert isinstance(left + right, bn.Tensor)
+        assert (left + right).numpy().tolist() == expected
+    assert (2**x).numpy().tolist() == [2.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda x: ops.sum(x, 2), ValueError, "`axis` must be from -2 to 1"),
+        (lambda x: ops.squeeze(x, 0), ValueError, "length 1"),
+        (lambda x: ops.take(x, [0.5]), TypeError, "indices must be integers"),
+        (lambda x: x + np.array(["a"]), TypeError, "array of numbers"),
+        (lambda x: ops.concatenate([]), ValueError, "at least one"),
+        (lambda x: x @ x, ValueError, "matmul"),
+        (lambda x: x.reshape(5), ValueError, "reshape"),
+        (lambda x: x[5], IndexError, "out of range"),
+        (lambda x: x[..., 0, ...], IndexError, "one `...`"),
+        (lambda x: ops.cast(x, "complex"), ValueError, "unknown name 'complex'"),
+        (bool, ValueError, "ambiguous"),
+        (lambda x: x.backward(), ValueError, "requires_grad"),
+    ],
+)
+def test_bad_input(call, error, words):
+    with pytest.raises(error, match=words):
+        call(bn.Tensor(np.ones((2, 3))))

@@ -1,0 +1,99 @@
+"""Eager tensors: memory in and out, gradients."""
+
+import numpy as np
+import pytest
+
+import burnish as bn
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("float32", "float32"),
+        ("float64", "float64"),
+        ("float16", "float32"),
+        ("int64", "int32"),
+        ("uint8", "int32"),
+        ("bool", "bool"),
+        (">f4", "float32"),
+        (">i2", "int32"),
+    ],
+)
+def test_types(given, kept):
+    array = np.array([[0, 1], [1, 0]], dtype=given)
+    tensor = bn.Tensor(array)
+    assert tensor.dtype == kept
+    np.testing.assert_array_equal(tensor.numpy(), array.astype(kept))
+
+
+def test_any_layout():
+    array = np.arange(24.0).reshape(2, 3, 4)
+    for view in (array[:, ::-1], array.T, array[..., 1::2], np.asfortranarray(array)):
+        np.testing.assert_array_equal(bn.Tensor(view).numpy(), view)
+
+
+def test_the_array_is_copied():
+    array = np.zeros(3)
+    tensor = bn.Tensor(array)
+    array[:] = 1
+    out = tensor.numpy()
+    out[:] = 2
+    assert tensor.numpy().tolist() == [0, 0, 0]
+
+
+def test_gradients_add_up_until_zeroed():
+    x = bn.Tensor([1.0, 2.0], requires_grad=True)
+    (x * x).sum().backward()
+    (3.0 * x).sum().backward()
+    assert x.grad.numpy().tolist() == [5.0, 7.0]
+    x.zero_grad()
+    assert x.grad is None
+
+
+def test_detach_stops_gradients():
+    x = bn.Tensor([2.0], requires_grad=True)
+    (x * x.detach()).sum().backward()
+    assert x.grad.numpy().tolist() == [2.0]
+    assert not x.detach().requires_grad
+
+
+def test_free():
+    x = bn.Tensor(np.ones(10))
+    x.free()
+    with pytest.raises(ValueError, match="freed"):
+        x.numpy()
+
+
+def test_dlpack_both_ways():
+    array = np.arange(6.0).reshape(2, 3)
+    tensor = bn.from_dlpack(array)
+    np.testing.assert_array_equal(np.from_dlpack(tensor), array)
+    np.testing.assert_array_equal(np.asarray(tensor), array)
+    assert np.asarray(tensor, dtype=np.float32).dtype == np.float32
+
+
+def test_long_chains_are_freed_without_recursion():
+    x = bn.Tensor([0.0], requires_grad=True)
+    y = x
+    for _ in range(20_000):
+        y = y + 1.0
+    y.sum().backward()
+    assert x.grad.numpy().tolist() == [1.0]
+
+
+def test_python_sees_numbers():
+    x = bn.Tensor([[1.5]])
+    assert float(x) == 1.5
+    assert len(x) == 1
+    assert bool(x > 1)
+    assert "float32" in repr(bn.Tensor(np.float32([1])))
+    assert [row.numpy().tolist() for row in bn.Tensor([[1.0], [2.0]])] == [[1.0], [2.0]]
+
+
+def test_losses_and_layers_without_parameters_run_eagerly(rng):
+    target, prediction = rng.normal(size=(4, 3)), rng.normal(size=(4, 3))
+    value = bn.losses.mse(target, prediction)
+    np.testing.assert_allclose(value.numpy(), ((target - prediction) ** 2).mean(1))
+    np.testing.assert_array_equal(bn.layers.ReLU()(prediction).numpy(), np.maximum(prediction, 0))
+    with pytest.raises(RuntimeError, match="inside a model"):
+        bn.layers.Dense(2)(prediction)
