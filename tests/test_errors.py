@@ -128,6 +128,8 @@ COMPILE = {
     "'mse', 3": (TypeError, "`optimizer`"),
     "'mse', metrics=['acuracy']": (ValueError, "`metrics`: unknown name 'acuracy'; did you mean 'accuracy'"),
     "'mse', metrics=['mae', 'mae']": (ValueError, "'mae' is taken twice"),
+    "'mse', metrics=[lambda t, p: p, lambda t, p: t]": (ValueError, "'lambda' is taken twice"),
+    "'mse', metrics=[type('weight', (), {'__call__': lambda s, t, p: p})()]": (ValueError, "'weight' is taken"),
     "'mse', metrics=[3]": (TypeError, "`metrics` must be names or functions"),
     "'mse', learning_rate=float('nan')": (ValueError, "`learning_rate` must be a finite number of at least 0, got nan"),
     "'mse', learning_rate=-0.1": (ValueError, "`learning_rate`"),
@@ -312,6 +314,44 @@ def test_a_layer_added_too_late():
     model.fit(X, Y, verbose=0)
     with pytest.raises(ValueError, match="cannot be added"):
         model.add(layers.Dense(2))
+
+
+def test_probabilities_must_be_such():
+    for loss, y in (("binary_cross_entropy", 2.0 * (X[:, :2] > 0) - 1), ("cross_entropy", 3.0 * np.eye(2)[Y % 2])):
+        model = bn.Sequential([layers.Dense(2)])
+        model.compile(loss)
+        with pytest.raises(ValueError, match=r"`y` must lie in \[0, 1\] for this loss, got .* to"):
+            model.fit(X, y, verbose=0)
+        model.fit(X, y, check_data=False, verbose=0)
+
+
+def test_a_model_is_not_called_with_arrays():
+    with pytest.raises(TypeError, match="takes arrays in predict"):
+        classifier()(X)
+
+
+def test_batches_that_can_be_read_once():
+    model = classifier()
+    with pytest.raises(ValueError, match="`validation_data`: `x` is an iterator, which gives its batches once"):
+        model.fit(X, Y, epochs=2, validation_data=iter([(X, Y)]), verbose=0)
+
+    class Once:
+        batches = iter([(X, Y)])
+
+        def __iter__(self):
+            return (batch for batch in self.batches)
+
+    with pytest.raises(ValueError, match="gave no batch when it was read again"):
+        model.fit(Once(), epochs=2, verbose=0)
+    assert len(model.history.epoch) == 1
+
+
+def test_labels_out_of_range_are_safe_without_the_check():
+    model = classifier()
+    try:
+        model.fit(X, HIGH, check_data=False, verbose=0)
+    except (ValueError, RuntimeError) as error:
+        assert "12" in str(error) or "range" in str(error)  # noqa: PT017  either is safe
 
 
 def test_an_iterator_for_several_epochs():

@@ -3,6 +3,7 @@
 import gc
 import resource
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -48,3 +49,26 @@ def test_tensors_are_freed():
         x.zero_grad()
     if sys.platform == "linux":
         assert resident() - before < 40e6
+
+
+def test_a_model_dies_with_its_last_reference(digits, tmp_path):
+    x, y = digits
+    gc.collect()
+    gc.disable()
+    try:
+        node = bn.Input((4,))
+        models = [
+            bn.Sequential([bn.Input((4,)), bn.layers.Dense(3)]),
+            bn.Model(node, bn.layers.Dense(3)(node)),
+            bn.Sequential([bn.Sequential([bn.layers.Dense(3)])]),
+        ]
+        for model in models:
+            model.compile("cross_entropy")
+            model.fit(x, y, verbose=0)
+            model.save(tmp_path / "model")
+        models.append(bn.load(tmp_path / "model"))
+        references = [weakref.ref(model) for model in models]
+        del model, models
+        assert [reference() for reference in references] == [None] * 4
+    finally:
+        gc.enable()

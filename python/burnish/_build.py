@@ -34,6 +34,7 @@ class Built(NamedTuple):
     targets: Signature | None
     outputs: Structure[str]  # the names of the predictions
     classes: dict[str, int | None]  # inputs used as indices, and how many values an index may take
+    probabilities: list[str]  # inputs that must lie in [0, 1]
     metrics: list[str]
     rows: list[LayerRow]
     compiled: Compiled | None
@@ -77,9 +78,17 @@ def _trace(  # noqa: PLR0917
             if y is not None and compiled is not None:
                 metrics = _compile.trace_loss(trace, compiled, form, predictions, y)
         outputs = skeleton("prediction", predictions)
-    rows = list(trace.rows.values())
     return Built(
-        program, inputs, targets if y is not None else None, outputs, trace.classes, metrics, rows, compiled, rules
+        program=program,
+        inputs=inputs,
+        targets=None if y is None else targets,
+        outputs=outputs,
+        classes=trace.classes,
+        probabilities=sorted(trace.probabilities),
+        metrics=metrics,
+        rows=list(trace.rows.values()),
+        compiled=compiled,
+        rules=rules,
     )
 
 

@@ -1,4 +1,4 @@
-"""What the numbers of the data must be: finite, and labels among the classes. One pass each, in the engine."""
+"""What the numbers of the data must be: finite, labels among the classes, probabilities in [0, 1]; one pass each."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ from typing import TYPE_CHECKING
 from . import _burnish
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from ._build import Built
     from ._data import Array, Data
 
 __all__ = ["check_values"]
 
 
-def check_values(data: Data, classes: Mapping[str, int | None]) -> None:
-    """Raise for the first NaN or infinity, and for the first label that is no whole number below its classes."""
+def check_values(data: Data, built: Built) -> None:
+    """Raise for the first NaN or infinity, label that is no whole number below its classes, or wrong probability."""
     for name, array in data.inputs.items():
         _check_finite(name, array)
-        if name in classes:
-            _check_labels(name, array, classes[name])
+        if name in built.classes:
+            _check_labels(name, array, built.classes[name])
+        if name in built.probabilities and (array.min() < 0 or array.max() > 1):
+            raise ValueError(
+                f"`{name}` must lie in [0, 1] for this loss, got values from {array.min()} to {array.max()}"
+            )
 
 
 def _check_finite(name: str, array: Array) -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Compiled", "resolve", "trace_loss"]
 
+# The other columns of `History.steps`.
+RESERVED = ("epoch", "finite", "gradient_norm", "learning_rate", "loss", "step", "update_ratio", "weight")
 GRADIENT_METHODS = ("autodiff", "numerical", "numerical_batch")
 PRECISIONS = ("float32", "float64")
 
@@ -132,7 +134,7 @@ def _metric_list(metrics: Any, loss: Any) -> tuple[tuple[str, MetricFunction], .
     named = tuple(_metrics.resolve(metric, loss) for metric in several)
     names = [name for name, _ in named]
     for name in names:
-        if names.count(name) > 1 or name == "loss":
+        if names.count(name) > 1 or name in RESERVED:
             raise ValueError(f"`metrics`: the name {name!r} is taken twice; give the functions different names")
     return named
 

@@ -126,7 +126,7 @@ def is_batches(x: Any) -> bool:
     if isinstance(x, (dict, tuple, np.ndarray)) or hasattr(x, "__array__") or hasattr(x, "__dlpack__"):
         return False
     if is_sequence(x):
-        return bool(x) and is_sequence(x[0]) and all(hasattr(part, "shape") for part in x[0])
+        return bool(x) and is_sequence(x[0]) and all(len(getattr(part, "shape", ())) > 0 for part in x[0])
     return hasattr(x, "__iter__") and not isinstance(x, (str, bytes))
 
 

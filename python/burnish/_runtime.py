@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import weakref
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -19,7 +20,23 @@ if TYPE_CHECKING:
     from .layers.base import Layer
     from .optimizers import LearningRate
 
-__all__ = ["Core", "Position", "Runtime"]
+__all__ = ["Core", "Position", "Runtime", "weak"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def weak(method: Callable[P, R]) -> Callable[P, R]:
+    """Return a method that does not keep its object alive."""
+    reference = weakref.WeakMethod(method)
+
+    def call(*arguments: P.args, **options: P.kwargs) -> R:
+        bound = reference()
+        if bound is None:
+            raise RuntimeError("the model is gone")
+        return bound(*arguments, **options)
+
+    return call
 
 
 class Position:
@@ -93,9 +110,12 @@ class Runtime:
 
 
 class Core:
-    """What a model keeps for itself. The kinds of model differ in the functions, which they replace."""
+    """What a model keeps for itself. The kinds of model differ in the functions, which they replace.
 
-    def __init__(self, model: Layer, inherited: Callable[[], dict[str, Array]]) -> None:
+    Nothing here keeps the model alive, so that its memory is given back as soon as nobody else does.
+    """
+
+    def __init__(self, model: Layer, inherited: Callable[[Any], dict[str, Array]]) -> None:
         self.compiled: Compiled | None = None
         self.learning_rate: LearningRate = 0.0
         self.rules: Rules = ()
@@ -103,13 +123,21 @@ class Core:
         self.position = Position()
         self.arrange: Callable[[Any], Any] = lambda x: x
         self.known_inputs: Callable[[], Signature | None] = lambda: None
-        self.describe: Callable[[Signature, Signature | None], Built] = self.trace
-        self._model = model
+        self.describe: Callable[[Signature, Signature | None], Built] | None = None
+        self._model = weakref.ref(model)
         self._inherited = inherited  # the numbers of trained models inside this one, by their paths here
 
     def trace(self, inputs: Signature, targets: Signature | None) -> Built:
         """Trace the model for arrays of these shapes."""
-        return build(self._model, inputs, targets, self.compiled, self.rules)
+        return build(self.model, inputs, targets, self.compiled, self.rules)
+
+    @property
+    def model(self) -> Layer:
+        """The model, which is there as long as anybody can ask."""
+        model = self._model()
+        if model is None:
+            raise RuntimeError("the model is gone")
+        return model
 
     def ensure(self, inputs: Signature, targets: Signature | None) -> Runtime:
         """Return the runtime for arrays of these shapes, building it anew where it has to be.
@@ -124,8 +152,8 @@ class Core:
             targets = old.built.targets if targets is None else targets
         else:
             self._check_known(inputs)
-        built = self.describe(inputs, targets)
-        runtime = Runtime(built, _session(built, self._inherited() if old is None else old.session.state()))
+        built = (self.describe or self.trace)(inputs, targets)
+        runtime = Runtime(built, _session(built, self._inherited(self.model) if old is None else old.session.state()))
         _carry_optimizer(old, runtime)
         self.runtime = runtime
         return runtime

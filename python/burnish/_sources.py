@@ -89,6 +89,7 @@ class BatchSource:
         self._built: Built | None = None
         self._check: Callable[[Data], None] | None = None
         self._iterator = iter(batches)
+        self._read = 0
         self.steps = len(batches) if hasattr(batches, "__len__") else None
         self.once = self._iterator is batches
         try:
@@ -106,10 +107,14 @@ class BatchSource:
             self._iterator = iter(self._batches)
         else:
             yield self.first
+            self._read += 1
         iterator, self._iterator = self._iterator, None
         for batch in iterator:
             yield self._prepared(batch)
-        self._check = None
+            self._read += 1
+        if self._read == 0:
+            raise ValueError("`x` gave no batch when it was read again")
+        self._read, self._check = 0, None
 
     def pieces(self, epoch: int, pacer: Pacer) -> Iterator[Piece]:  # noqa: ARG002  the order is the iterable's
         """Return the pieces of an epoch."""

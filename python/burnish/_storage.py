@@ -94,6 +94,7 @@ def document_of(core: Core, built: Built) -> dict[str, Any]:
         "targets": None if built.targets is None else to_plain(built.targets.names),
         "outputs": to_plain(built.outputs),
         "classes": built.classes,
+        "probabilities": built.probabilities,
         "metrics": built.metrics,
         "rows": [list(row) for row in built.rows],
         "rules": [list(rule) for rule in built.rules],

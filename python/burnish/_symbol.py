@@ -40,7 +40,8 @@ class LayerRow(NamedTuple):
 class Trace:
     """A program being written: where layers stand, what is frozen, and which form is traced, training or inference.
 
-    `classes` collects the inputs that are used as indices, with how many values an index may take (None: not known).
+    `classes` collects the inputs that are used as indices, with how many values an index may take (None: not known),
+    `probabilities` those that must lie in [0, 1].
     """
 
     def __init__(self, program: Program, paths: Mapping[int, str], is_frozen: Callable[[str], bool]) -> None:
@@ -49,6 +50,7 @@ class Trace:
         self.is_frozen = is_frozen
         self.training = False
         self.classes: dict[str, int | None] = {}
+        self.probabilities: set[str] = set()
         self.rows: dict[str, LayerRow] = {}
         self._scope = ""
 
@@ -131,6 +133,11 @@ class Symbol(Value):
             return
         counts = [n for n in (self.trace.classes.get(self.name), count) if n is not None]
         self.trace.classes[self.name] = min(counts, default=None)
+
+    def mark_probability(self) -> None:
+        """Note that this value is used as a probability, so that the data can be checked for it."""
+        if self.name is not None:
+            self.trace.probabilities.add(self.name)
 
     def _lifted(self, value: Value | npt.NDArray[Any]) -> Symbol:
         if isinstance(value, Symbol):

@@ -70,7 +70,8 @@ def fit(
         runtime = _built_for(core, data)
         _check(data, runtime, check_data=check_data)
         source = ArraySource(data, batch_size, compiled.seed, shuffle=shuffle)
-    validation = _validation(core, runtime, validation_data, held_out, check_data=check_data)
+    times = epochs - initial_epoch
+    validation = _validation(core, runtime, validation_data, held_out, times, check_data=check_data)
     params = {"epochs": epochs, "steps": source.steps, "verbose": verbose}
     several = CallbackList([*_listed(callbacks), *printing], model, params)
     model.stop_training = False
@@ -159,6 +160,7 @@ def _no_arrays_beside_batches(y: Any, sample_weight: Any, fraction: float) -> No
 
 
 def _batch_source(core: Core, batches: Any, class_weight: Any, epochs: int) -> BatchSource:
+    """Return a source that can be read as many times as there are epochs."""
     source = BatchSource(batches, core.arrange, class_weight)
     if source.once and epochs > 1:
         raise ValueError(
@@ -191,7 +193,7 @@ def _built_for(core: Core, data: Data) -> Runtime:
 
 def _check(data: Data, runtime: Runtime, *, check_data: bool) -> None:
     if check_data:
-        check_values(data, runtime.built.classes)
+        check_values(data, runtime.built)
 
 
 def _checker(runtime: Runtime, *, check_data: bool) -> Callable[[Data], None]:
@@ -208,7 +210,7 @@ def _checked_parts(first: Data, rest: Iterator[Data], runtime: Runtime, *, check
 
 
 def _validation(
-    core: Core, runtime: Runtime, given: Any, held_out: Data | None, *, check_data: bool
+    core: Core, runtime: Runtime, given: Any, held_out: Data | None, epochs: int, *, check_data: bool
 ) -> Callable[[], Iterable[Data]] | None:
     """Return what gives the validation data of an epoch, checked now."""
     if held_out is not None:
@@ -218,7 +220,7 @@ def _validation(
         return None
     with _named("validation_data"):
         if is_batches(given):
-            source = BatchSource(given, core.arrange)
+            source = _batch_source(core, given, None, epochs)
             check_data_signature(source.first, runtime.built)
             _check(source.first, runtime, check_data=check_data)
             source.expect(runtime.built, check=_checker(runtime, check_data=check_data))

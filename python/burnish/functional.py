@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._build import Signature
 from ._node import Call, Node, replay
+from ._runtime import weak
 from ._shapes import sample_shape
 from ._structure import Structure, flatten, is_dict, is_sequence, mapped, skeleton, unflatten
 from .layers.base import Layer, unique_names
@@ -43,7 +44,7 @@ class Functional(Model):
     def __init__(self, inputs: Any, outputs: Any, *, name: str | None = None) -> None:
         super().__init__(name)
         core = core_of(self)
-        core.arrange, core.known_inputs = self._arrange, self._known_inputs
+        core.arrange, core.known_inputs = weak(self._arrange), weak(self._known_inputs)
         self._inputs = _named_inputs(inputs)
         self._outputs = _structure("outputs", outputs)
         self._calls = _ordered(flatten("", self._outputs).values(), self._inputs)

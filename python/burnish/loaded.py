@@ -13,7 +13,7 @@ from ._data import check_signature
 from ._device import resolve_device
 from ._errors import choice, integer
 from ._replay import replay_program
-from ._runtime import Position, Runtime
+from ._runtime import Position, Runtime, weak
 from ._storage import KEY, VERSION, split_arrays
 from ._structure import flatten, from_plain, is_sequence, mapped, unflatten
 from ._symbol import LayerRow, Symbol, current_trace
@@ -37,7 +37,7 @@ class LoadedModel(Model):
         self._document: dict[str, Any] = json.loads(built.program.to_json())
         core = core_of(self)
         core.compiled, core.rules = built.compiled, built.rules
-        core.describe, core.known_inputs = self._describe, lambda: built.inputs
+        core.describe, core.known_inputs = weak(self._describe), lambda: built.inputs
 
     def call(self, x: Any, *, training: bool = False) -> Any:
         """Write the saved program's predictions."""
@@ -130,6 +130,7 @@ def _built(document: dict[str, Any], device: str) -> Built:
         targets=None if targets is None else _signature(targets, shapes),
         outputs=from_plain(document["outputs"]),
         classes={str(name): None if n is None else integer(name, n, 1) for name, n in document["classes"].items()},
+        probabilities=[str(name) for name in document["probabilities"]],
         metrics=[str(name) for name in document["metrics"]],
         rows=[
             LayerRow(path, kind, None if shape is None else tuple(shape), leaf)

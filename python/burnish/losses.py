@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from . import ops
 from ._errors import nearest, number
+from ._symbol import Symbol
 from ._value import Operand, Shape, Value, shape_of
 
 if TYPE_CHECKING:
@@ -187,6 +188,9 @@ def show(shape: Shape) -> str:
 
 
 def _smoothed(target: Operand, smoothing: float, classes: int) -> Operand:
+    """Return target probabilities, smoothed; a model's target is then checked to be such."""
+    if isinstance(target, Symbol):
+        target.mark_probability()
     return ops.add(ops.multiply(1.0 - smoothing, target), smoothing / classes) if smoothing else target
 
 

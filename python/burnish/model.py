@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from . import _compile, _freeze, _storage, _training
 from ._fit import close_group
+from ._node import has_nodes
 from ._runtime import Core
 from ._summary import summary_table
+from ._symbol import current_trace
 from .layers.base import Layer, layers_and_paths
 from .optimizers import checked_learning_rate, learning_rate_at
 
@@ -62,6 +64,14 @@ class Model(Layer):
 
             return object.__new__(Functional)
         return object.__new__(cls)
+
+    def __call__(self, *inputs: Any, training: bool | None = None) -> Any:
+        """Use the model as a layer of another one; for arrays there is `predict`."""
+        if current_trace() is None and not has_nodes(inputs):
+            raise TypeError(
+                "a model takes arrays in predict, evaluate and fit; calling it makes it a layer of another one"
+            )
+        return super().__call__(*inputs, training=training)
 
     def compile(
         self,
@@ -316,7 +326,7 @@ def core_of(model: Model) -> Core:
     """Return what a model keeps for itself, made when first asked for: a subclass need not call super().__init__."""
     kept = vars(model)
     if "_core" not in kept:
-        kept["_core"] = Core(model, lambda: _inherited(model))
+        kept["_core"] = Core(model, _inherited)
     return kept["_core"]
 
 

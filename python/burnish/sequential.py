@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._build import Signature
 from ._node import Node
+from ._runtime import weak
 from .layers.base import Layer, unique_names
 from .model import Model, core_of
 
@@ -35,7 +36,7 @@ class Sequential(Model):
 
     def __init__(self, layers: Iterable[Layer | Node] = (), *, name: str | None = None) -> None:
         super().__init__(name)
-        core_of(self).known_inputs = self._known_inputs
+        core_of(self).known_inputs = weak(self._known_inputs)
         self._input: Node | None = None
         self._layers: list[Layer] = []
         for layer in layers:
