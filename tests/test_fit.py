@@ -138,6 +138,19 @@ def test_class_weight_is_a_sample_weight(digits):
         np.testing.assert_array_equal(by_class.parameters()[path], array)
 
 
+def test_class_weight_of_one_hot_labels_and_beside_sample_weight(digits):
+    x, y = digits
+    weight = np.arange(96.0)
+    one, two = network(), network()
+    one.fit(x, np.eye(3)[y], class_weight={1: 3.0}, sample_weight=weight, verbose=0)
+    two.fit(x, np.eye(3)[y], sample_weight=weight * np.array([1.0, 3.0, 1.0])[y], verbose=0)
+    for path, array in two.parameters().items():
+        np.testing.assert_array_equal(one.parameters()[path], array)
+    for wrong in ({"y": y}, np.zeros((96, 2, 2))):
+        with pytest.raises(ValueError, match="`class_weight` needs"):
+            one.fit(x, wrong, class_weight={1: 3.0}, verbose=0)
+
+
 def test_validation_is_evaluate(digits):
     x, y = digits
     for batch_size in (5, 64):
@@ -390,6 +403,20 @@ def test_a_line_an_epoch_without_a_terminal(digits, capsys):
         assert "\r" not in "".join(lines)
     network().fit(*digits, epochs=2, verbose=0)
     assert capsys.readouterr().out == ""
+
+
+def test_a_bar_on_a_terminal(digits, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr("burnish._progress._PERIOD", 0.0)
+    network().fit(*digits, batch_size=8, epochs=2, verbose="auto")
+    out = capsys.readouterr().out
+    assert "epoch 1/2 ━━━━━━━━━━━━━━━━━━━━━━━━ 12/12  loss " in out
+    assert out.count("\r") > 2
+    assert len(out.splitlines()) > 2
+    assert out.endswith(" s\n") or out.rstrip(" \n").endswith(" s")
+    batches = ((digits[0][i : i + 8], digits[1][i : i + 8]) for i in range(0, 96, 8))
+    network().fit(batches, verbose=1)
+    assert "12 batches  loss" in capsys.readouterr().out
 
 
 def test_history(digits):

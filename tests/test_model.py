@@ -105,6 +105,91 @@ def test_a_loaded_model_can_be_compiled_anew_and_be_a_layer(digits, tmp_path):
     assert changed == {"dense.kernel", "dense.bias"}
 
 
+def test_freezing_a_loaded_model(digits, tmp_path):
+    x, y = digits
+    model = compiled(bn.Sequential([layers.Dense(6), layers.BatchNorm(), layers.Dense(3)]))
+    model.fit(x, y, verbose=0)
+    model.freeze("dense")
+    model.save(tmp_path / "model")
+    loaded = bn.load(tmp_path / "model")
+    loaded.freeze("dense_1.bias")
+    model.freeze("dense_1.bias")
+    assert loaded.fit(x, y, verbose=0).history == model.fit(x, y, verbose=0).history
+    for path in ("dense.kernel", "dense_1.bias"):
+        np.testing.assert_array_equal(loaded.parameters()[path], model.parameters()[path])
+    with pytest.raises(ValueError, match=r"compile the loaded model again before freezing .* 'batch_norm.moving_mean'"):
+        loaded.freeze("batch_norm")
+    assert loaded.fit(x, y, verbose=0).history == model.fit(x, y, verbose=0).history
+    with pytest.raises(ValueError, match=r"`y` must have shape \(batch,\), got \(batch, 3\)"):
+        loaded.evaluate(x, np.eye(3)[y])
+    compiled(loaded)
+    with pytest.raises(ValueError, match="freeze all of it"):
+        loaded.freeze("batch_norm.moving_mean")
+    loaded.freeze()
+    before = loaded.parameters(buffers=True)
+    loaded.fit(x, y, verbose=0)
+    assert all(np.array_equal(before[path], array) for path, array in loaded.parameters(buffers=True).items())
+
+
+def test_a_loaded_model_of_indices_checks_them_anew(tmp_path):
+    x = np.arange(12).reshape(4, 3)
+    model = bn.Sequential([layers.Embedding(12, 2), layers.Flatten(), layers.Dense(2)])
+    compiled(model).fit(x, x[:, 0] % 2, verbose=0)
+    model.save(tmp_path / "model")
+    loaded = bn.load(tmp_path / "model")
+    for each in (loaded, compiled(loaded) or loaded):
+        with pytest.raises(ValueError, match="`x` must hold labels from 0 to 11, got 12 at row 3"):
+            each.fit(x + 1, x[:, 0] % 2, verbose=0)
+    inner = bn.load(tmp_path / "model")
+    outer = compiled(bn.Sequential([inner, layers.Dense(2)]))
+    assert np.isfinite(outer.predict(x)).all()
+    with pytest.raises(TypeError, match="takes arrays in predict"):
+        loaded(x)
+
+
+def test_models_with_several_outputs_inside_models(digits):
+    x, _ = digits
+    node = bn.Input((4,))
+    split = bn.Model(node, [layers.Dense(2, name="a")(node), layers.Dense(2, name="b")(node)])
+    named = bn.Model(node, {"sum": node + 1.0, "half": node / 2.0})
+    left, right = split(node)
+    parts = named(node)
+    model = bn.Model(node, layers.Concatenate()([left * right, parts["sum"], parts["half"]]))
+    p = model.parameters()
+    product = (x @ p["functional.a.kernel"]) * (x @ p["functional.b.kernel"])
+    np.testing.assert_allclose(model.predict(x), np.concatenate([product, x + 1, x / 2], 1), rtol=1e-4, atol=1e-5)
+
+
+def test_functional_values_know_their_shapes_and_refuse_strangers():
+    node = bn.Input((4, 3))
+    assert layers.Flatten()(node).shape == (None, 12)
+    assert repr(node[:, 1:] @ np.ones((3, 2))) == "<Node shape=(None, 3, 2) kind=float>"
+    assert (node > 0).kind == "bool"
+    with pytest.raises(TypeError, match="no numbers"):
+        node.numpy()
+
+    class Leaks(layers.Layer):
+        def call(self, x):
+            return x + node
+
+    with pytest.raises(ValueError, match="was used inside a layer's `call`"):
+        bn.Sequential([Leaks()]).build((None, 4, 3))
+
+
+def test_a_value_kept_between_traces_is_refused():
+    class Keeps(layers.Layer):
+        kept = None
+
+        def call(self, x):
+            self.kept = x if self.kept is None else self.kept
+            return x + self.kept
+
+    layer = Keeps()
+    bn.Sequential([layer]).build((None, 3))
+    with pytest.raises(ValueError, match="earlier trace"):
+        bn.Sequential([layer]).build((None, 3))
+
+
 def test_a_trained_model_inside_another_brings_its_weights(digits):
     x, y = digits
     inner = compiled(sequential())

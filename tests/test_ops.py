@@ -405,6 +405,21 @@ def test_arrays_and_numbers_stand_on_either_side():
     assert (2**x).numpy().tolist() == [2.0, 4.0]
 
 
+def test_operators_and_methods_are_numpys():
+    a, b = X.copy(), POSITIVE
+    x, y = bn.Tensor(a), bn.Tensor(b)
+    for made, expected in [
+        (1.0 - x, 1.0 - a), (1.0 / y, 1.0 / b), (y**x, b**a), (2.0**x, 2.0**a), (x**2.0, a**2), (abs(x), abs(a)),
+        (-x, -a), (x.sum(), a.sum()),
+        (x @ b.T, a @ b.T), (a @ y.T, a @ b.T), (x <= a, a <= a), (x < y, a < b), (x >= y, a >= b), (x == a, a == a),
+        (x != y, a != b), ((x > 0) & (y > 1), (a > 0) & (b > 1)), (x.T, a.T), (x.transpose(1, 0), a.T),
+        (x.mean(1), a.mean(1)), (x.max(0, keepdims=True), a.max(0, keepdims=True)), (x.min(), a.min()),
+        (x.reshape(4, -1), a.reshape(4, -1)), (x.reshape((2, 6)), a.reshape(2, 6)), (x[[2, 0]], a[[2, 0]]),
+        (x[np.array(1)], a[1]), (abs(bn.Tensor([-2, 3])), [2, 3]), (x[..., None, 1], a[..., None, 1]),
+    ]:  # fmt: skip
+        np.testing.assert_allclose(made.numpy(), expected, rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
@@ -416,6 +431,10 @@ def test_arrays_and_numbers_stand_on_either_side():
         (lambda x: x @ x, ValueError, "matmul"),
         (lambda x: x.reshape(5), ValueError, "reshape"),
         (lambda x: x[5], IndexError, "out of range"),
+        (lambda x: x[0, 0, 0], IndexError, "3 indices for 2 axes"),
+        (lambda x: x[1.5], TypeError, "an index must be"),
+        (lambda x: ops.stack([x], 5), ValueError, "`axis` must be from"),
+        (lambda x: int(x.T), ValueError, "size 1"),
         (lambda x: x[..., 0, ...], IndexError, "one `...`"),
         (lambda x: ops.cast(x, "complex"), ValueError, "unknown name 'complex'"),
         (bool, ValueError, "ambiguous"),

@@ -40,7 +40,7 @@ class Node(Value):
     """A value of the functional form: `bn.Input`, or what a layer or an operation makes of it."""
 
     __slots__ = ("_kind", "_shape", "call", "key", "name")
-    precedence: ClassVar[int] = 2
+    precedence: ClassVar[int] = 3
     __hash__ = object.__hash__
 
     def __init__(self, shape: Shape, kind: str, call: Call | None, key: Any = None, name: str | None = None) -> None:

@@ -104,7 +104,7 @@ class Symbol(Value):
     """A value in a program: what a layer's `call`, a loss or a metric sees inside a model."""
 
     __slots__ = ("index", "name", "trace")
-    precedence: ClassVar[int] = 3
+    precedence: ClassVar[int] = 2
     __hash__ = object.__hash__
 
     def __init__(self, trace: Trace, index: int, name: str | None = None) -> None:
