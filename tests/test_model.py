@@ -447,10 +447,12 @@ def test_devices_agree(digits, device):
         )
         for _ in range(2)
     )  # fmt: skip
-    one = compiled(model, device=device).fit(image, y, epochs=2, verbose=0)
-    two = compiled(expected).fit(image, y, epochs=2, verbose=0)
-    np.testing.assert_allclose(one.history["loss"], two.history["loss"], rtol=1e-3)
-    np.testing.assert_allclose(model.predict(image), expected.predict(image), rtol=1e-2, atol=1e-2)
+    # Adam would blow the rounding of gradients that are zero in theory up to whole steps.
+    model.compile("cross_entropy", "sgd", 0.01, device=device)
+    expected.compile("cross_entropy", "sgd", 0.01)
+    one, two = (m.fit(image, y, epochs=2, verbose=0).history["loss"] for m in (model, expected))
+    np.testing.assert_allclose(one, two, rtol=1e-4)
+    np.testing.assert_allclose(model.predict(image), expected.predict(image), rtol=1e-3, atol=1e-3)
 
 
 def test_seeds(digits):
