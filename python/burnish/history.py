@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,7 +58,7 @@ class History:
 
     def to_pandas(self) -> Any:
         """Return the epochs as a `pandas.DataFrame` indexed by epoch."""
-        import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
+        pd: Any = import_module("pandas")
 
         return pd.DataFrame(self.history, index=pd.Index(self.epoch, name="epoch"))
 
@@ -75,7 +76,7 @@ class History:
         """
         names = [name for name in self.history if not name.startswith("val_")]
         if axes is None:
-            import matplotlib.pyplot as plt
+            plt: Any = import_module("matplotlib.pyplot")
 
             _, axes = plt.subplots(1, max(len(names), 1), figsize=(5 * max(len(names), 1), 3.5), squeeze=False)
         axes = np.ravel(axes)
