@@ -17,7 +17,11 @@ pub mod program;
 pub mod random;
 pub mod storage;
 pub mod tensor;
+#[cfg(test)]
+mod testing;
 pub mod trainer;
+#[cfg(test)]
+mod tree;
 
 pub use device::{Device, DeviceInfo};
 pub use error::{Error, Result};

@@ -140,3 +140,165 @@ fn decode(text: &str) -> Result<Vec<f64>> {
     }
     Ok(numbers.iter().map(|number| f64::from_le_bytes(*number)).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::numbers;
+
+    /// A program that uses every kind of value, its operations and numbers chosen by `seed`.
+    fn program(seed: u64, operations: usize) -> Program {
+        let mut program = Program::default();
+        let draws = numbers(seed, 4 * operations + 12);
+        let mut next = draws.iter().map(|draw| draw.abs());
+        let mut draw = || next.next().expect("enough draws");
+        let width = 1 + (draw() * 5.0) as usize;
+        let mut values = vec![
+            program.input("x", vec![Dim::BATCH, Dim::known(width)], Kind::Float).expect("a new name"),
+            program.input("größe \"\\\n", vec![Dim::BATCH, Dim::known(1)], Kind::Float).expect("a new name"),
+        ];
+        let initializers = [
+            Initializer::GlorotUniform {},
+            Initializer::Constant { value: draw() },
+            Initializer::TruncatedNormal { mean: draw(), stddev: draw() },
+            Initializer::Orthogonal { gain: draw() },
+        ];
+        for (place, initializer) in initializers.into_iter().enumerate() {
+            let path = format!("layer_{place}.kernel");
+            let shape = if place == 1 { vec![] } else { vec![width] };
+            let role = Role::parse(["kernel", "embedding", "bias", "scale"][place]).expect("a role");
+            values.push(program.parameter(Parameter { path, shape, role, initializer }).expect("a new path"));
+        }
+        let buffer = Buffer { path: "mean".to_owned(), shape: vec![width], initializer: Initializer::Zeros {} };
+        program.buffer(buffer).expect("a new path");
+        let constant = [f64::NAN, f64::INFINITY, -0.0, draw(), 5e-324];
+        let constant = constant.into_iter().cycle().take(width).collect();
+        let constant = Constant { values: constant, shape: vec![width], kind: Kind::Float };
+        values.push(program.constant(constant).expect("fitting numbers"));
+        for step in 0..operations {
+            program.set_scope(&format!("block_{}.dense", step / 2));
+            let mut pick = || values[(draw() * values.len() as f64) as usize % values.len()];
+            let (a, b) = (pick(), pick());
+            let number = draw();
+            let (name, inputs, attributes) = match (draw() * 6.0) as usize {
+                0 => ("add", vec![a, b], json!({})),
+                1 => ("maximum", vec![a, b], json!({})),
+                2 => ("leaky_relu", vec![a], json!({"slope": number})),
+                3 => ("elu", vec![b], json!({"alpha": number / 3.0})),
+                4 => ("dropout", vec![a], json!({"rate": number})),
+                _ => ("gelu", vec![b], json!({"approximate": number > 0.5})),
+            };
+            values.push(program.apply(name, inputs, attributes).expect("shapes that broadcast"));
+        }
+        let kernel = values[2];
+        let twice = program.apply("add", vec![kernel, kernel], json!({})).expect("equal shapes");
+        program.assign("mean", twice).expect("a fitting buffer");
+        program.output("training.loss", *values.last().expect("some")).expect("a value");
+        program.output("prediction", twice).expect("a value");
+        program
+    }
+
+    /// All that a program says, but for numbers by their bits.
+    fn contents(program: &Program) -> String {
+        let bits = |value: &super::super::Value| match &value.source {
+            Source::Constant(constant) => {
+                let bits: Vec<u64> = constant.values.iter().map(|value| value.to_bits()).collect();
+                format!("{:?} {:?} {bits:?}", constant.shape, constant.kind)
+            }
+            Source::Node(node) => format!("{} {:?} {:?} {}", node.name, node.inputs, node.operation, node.scope),
+            other => format!("{other:?}"),
+        };
+        let values: Vec<String> =
+            program.values().iter().map(|value| format!("{} = {}", value.ty, bits(value))).collect();
+        format!("{values:#?} {:?} {:?}", program.outputs(), program.assignments())
+    }
+
+    /// Every place in a document, as paths of keys and indices.
+    fn places(json: &Json, here: &str, found: &mut Vec<String>) {
+        found.push(here.to_owned());
+        match json {
+            Json::Object(map) => map.iter().for_each(|(key, inner)| places(inner, &format!("{here}/{key}"), found)),
+            Json::Array(list) => {
+                list.iter().enumerate().for_each(|(index, inner)| places(inner, &format!("{here}/{index}"), found));
+            }
+            _ => {}
+        }
+    }
+
+    /// What can be read can be written and read again.
+    fn read_or_refused(text: &str) {
+        match Program::from_json(text) {
+            Ok(program) => {
+                let again = Program::from_json(&program.to_json()).expect("what was just written");
+                assert_eq!(contents(&again), contents(&program));
+            }
+            Err(error) => assert!(matches!(error, Error::Value(_) | Error::Missing(_)), "{error:?}"),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_program_comes_back_as_it_was(seed: u64, operations in 0usize..20) {
+            let program = program(seed, operations);
+            let text = program.to_json();
+            let again = Program::from_json(&text).expect("a whole program");
+            prop_assert_eq!(contents(&again), contents(&program));
+            prop_assert_eq!(again.to_json(), text);
+        }
+
+        #[test]
+        fn damaged_text_is_refused_without_panic(
+            seed in 0u64..8,
+            edits in prop::collection::vec((0usize..10_000, any::<char>(), 0usize..3), 1..4),
+        ) {
+            let mut text: Vec<char> = program(seed, 4).to_json().chars().collect();
+            for (place, new, way) in edits {
+                let place = place % text.len();
+                match way {
+                    0 => text[place] = new,
+                    1 => text.insert(place, new),
+                    _ => text.truncate(place + 1),
+                }
+            }
+            read_or_refused(&text.into_iter().collect::<String>());
+        }
+
+        #[test]
+        fn documents_that_say_something_else_are_refused_without_panic(
+            seed in 0u64..8,
+            edits in prop::collection::vec((0usize..10_000, 0usize..14), 1..4),
+        ) {
+            let mut document: Json = serde_json::from_str(&program(seed, 6).to_json()).expect("JSON");
+            let others = [
+                json!(null), json!(0), json!(1), json!(-1), json!(1.5), json!(1e300), json!(u64::MAX), json!(1u64 << 39),
+                json!(""), json!("float"), json!("add"), json!([]), json!({}), json!([0, 0, 0]),
+            ];
+            for (place, other) in edits {
+                let mut all = Vec::new();
+                places(&document, "", &mut all);
+                let place = &all[1 + place % (all.len() - 1)];
+                *document.pointer_mut(place).expect("a place") = others[other].clone();
+                if !document.is_object() {
+                    break;
+                }
+            }
+            read_or_refused(&document.to_string());
+        }
+    }
+
+    #[test]
+    fn other_versions_and_repeated_values_are_refused() {
+        let text = program(1, 2).to_json();
+        let refused = |text: String, expected: &str| {
+            let error = Program::from_json(&text).expect_err(expected).to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        refused(text.replace("\"version\":1", "\"version\":2"), "expected format version 1, got 2");
+        refused(text.replace("layer_1.kernel", "layer_0.kernel"), "layer_0.kernel");
+        refused(text.replace("layer_2.kernel", "layer_0.kernel"), "declared twice");
+        refused(text.replace("\"version\":1", "\"version\":1,\"extra\":0"), "extra");
+    }
+}

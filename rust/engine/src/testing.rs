@@ -1,0 +1,51 @@
+//! What the tests of several modules share.
+
+use crate::Tensor;
+use crate::ops::Context;
+use crate::random::{Purpose, Stream};
+use crate::tensor::{Element, Real};
+
+/// Numbers between -1 and 1, the same for the same seed.
+pub fn numbers(seed: u64, count: usize) -> Vec<f64> {
+    let stream = Stream::new(seed, Purpose::Noise);
+    (0..count as u64).map(|index| 2.0 * stream.uniform(index) - 1.0).collect()
+}
+
+/// [`numbers`] rounded to a type.
+pub fn reals<E: Real>(seed: u64, count: usize) -> Vec<E> {
+    numbers(seed, count).into_iter().map(E::from_f64).collect()
+}
+
+/// A tensor on the `cpu` device of [`numbers`].
+pub fn tensor<E: Real>(seed: u64, shape: &[usize]) -> Tensor {
+    Tensor::from_vec(reals::<E>(seed, shape.iter().product()), shape)
+}
+
+/// The same values on the `ndarray` device.
+pub fn on_ndarray<E: Element + bytemuck::Pod>(tensor: &Tensor) -> Tensor {
+    let shape = tensor.shape();
+    Tensor::from_values(tensor.clone().into_vec::<E>(), &shape, &crate::Device::ndarray())
+}
+
+/// Fails unless each pair differs by at most `tolerance`, relative to the larger of 1 and the expected number.
+#[track_caller]
+pub fn assert_close(found: &[f64], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len());
+    for (index, (a, b)) in found.iter().zip(expected).enumerate() {
+        let close = (a - b).abs() <= tolerance * b.abs().max(1.0) || a.to_bits() == b.to_bits();
+        assert!(close, "element {index}: {a}, expected {b}");
+    }
+}
+
+/// The same work among 1, 2 and 3 threads.
+pub fn on_threads<T: Send>(work: impl Fn() -> T + Sync) -> [T; 3] {
+    [1, 2, 3].map(|threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+        pool.install(&work)
+    })
+}
+
+/// What an operation on `x` is evaluated in.
+pub fn context(x: &Tensor) -> Context {
+    Context { device: x.device(), dtype: x.dtype(), stream: Stream::new(0, Purpose::Noise) }
+}
