@@ -68,9 +68,10 @@ pub fn read(path: &Path) -> Result<(BTreeMap<String, StoredArray>, BTreeMap<Stri
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| damaged(error.to_string()))?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(|error| damaged(error.to_string()))?;
     let mut metadata: HashMap<String, String> = header.metadata().clone().unwrap_or_default();
-    if let Some(expected) = metadata.remove(METADATA_CHECKSUM)
-        && expected != metadata_checksum(&metadata)
-    {
+    // Files of other tools have none; a file that has some has all.
+    let expected = metadata.remove(METADATA_CHECKSUM);
+    let checked = expected.is_some() || metadata.keys().any(|key| key.starts_with(CHECKSUM));
+    if checked && expected != Some(metadata_checksum(&metadata)) {
         return Err(damaged("the file is damaged: the checksum of its metadata disagrees".to_owned()));
     }
     let mut arrays = BTreeMap::new();
@@ -130,12 +131,17 @@ fn permissions(path: &Path) -> std::io::Result<fs::Permissions> {
     if let Ok(existing) = fs::metadata(path) {
         return Ok(existing.permissions());
     }
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        return Ok(fs::Permissions::from_mode(0o666 & !umask()));
-    }
-    #[cfg(not(unix))]
+    fresh(path)
+}
+
+#[cfg(unix)]
+fn fresh(_: &Path) -> std::io::Result<fs::Permissions> {
+    use std::os::unix::fs::PermissionsExt;
+    Ok(fs::Permissions::from_mode(0o666 & !umask()))
+}
+
+#[cfg(not(unix))]
+fn fresh(path: &Path) -> std::io::Result<fs::Permissions> {
     Ok(fs::metadata(path.parent().unwrap_or(Path::new(".")))?.permissions())
 }
 
@@ -149,4 +155,133 @@ fn umask() -> u32 {
             u32::from_str_radix(line.trim(), 8).ok()
         })
         .unwrap_or(0o022)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Contents = (BTreeMap<String, StoredArray>, BTreeMap<String, String>);
+
+    fn contents() -> Contents {
+        let array = |dtype: &str, shape: &[usize], bytes: Vec<u8>| StoredArray {
+            dtype: dtype.to_owned(),
+            shape: shape.to_vec(),
+            bytes,
+        };
+        let arrays = [
+            ("dense.kernel", array("float32", &[2, 3], (0..24).collect())),
+            ("größe", array("int64", &[], 7i64.to_le_bytes().to_vec())),
+            ("empty", array("float64", &[0, 2], Vec::new())),
+        ];
+        let metadata = [("format", "1"), ("", "\"quoted\"\n")];
+        (
+            arrays.map(|(name, array)| (name.to_owned(), array)).into(),
+            metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        )
+    }
+
+    fn written() -> (tempfile::TempDir, std::path::PathBuf, Contents) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("weights.safetensors");
+        let (arrays, metadata) = contents();
+        write(&path, &arrays, &metadata).expect("written");
+        (folder, path, (arrays, metadata))
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).expect("a folder");
+        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    #[test]
+    fn every_type_comes_back_as_it_was() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("all");
+        for (dtype, stored) in DTYPES {
+            let bytes: Vec<u8> = (0..3 * stored.bitsize() / 8).map(|byte| byte as u8 % 2).collect();
+            let arrays =
+                BTreeMap::from([("x".to_owned(), StoredArray { dtype: dtype.to_owned(), shape: vec![3, 1], bytes })]);
+            write(&path, &arrays, &BTreeMap::new()).expect("written");
+            assert_eq!(read(&path).expect("read"), (arrays, BTreeMap::new()));
+        }
+        let (_folder, path, expected) = written();
+        assert_eq!(read(&path).expect("read"), expected);
+    }
+
+    #[test]
+    fn a_flipped_bit_anywhere_is_found_or_changes_nothing() {
+        let (_folder, path, expected) = written();
+        let whole = fs::read(&path).expect("the file");
+        for place in 0..whole.len() {
+            for bit in 0..8 {
+                let mut damaged = whole.clone();
+                damaged[place] ^= 1 << bit;
+                fs::write(&path, &damaged).expect("written");
+                if let Ok(found) = read(&path) {
+                    assert_eq!(found, expected, "bit {bit} of byte {place} went unnoticed");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_cut_file_is_refused() {
+        let (_folder, path, _) = written();
+        let whole = fs::read(&path).expect("the file");
+        for length in 0..whole.len() {
+            fs::write(&path, &whole[..length]).expect("written");
+            assert!(read(&path).is_err(), "{length} of {} bytes were read", whole.len());
+        }
+    }
+
+    #[test]
+    fn a_file_of_another_tool_is_read_without_checksums() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("plain");
+        let bytes: Vec<u8> = [1.5f32, -2.0].iter().flat_map(|value| value.to_le_bytes()).collect();
+        let view = TensorView::new(Dtype::F32, vec![2], &bytes).expect("a view");
+        fs::write(&path, safetensors::serialize([("x", view)], None).expect("serialised")).expect("written");
+        let (arrays, metadata) = read(&path).expect("read");
+        assert_eq!((arrays["x"].bytes.as_slice(), metadata.len()), (bytes.as_slice(), 0));
+    }
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_nothing_else() {
+        let (folder, path, expected) = written();
+        let (arrays, metadata) = contents();
+        let wrong = StoredArray { dtype: "float32".to_owned(), shape: vec![5], bytes: vec![0; 4] };
+        let unknown = StoredArray { dtype: "complex64".to_owned(), shape: vec![], bytes: vec![0; 8] };
+        for bad in [wrong, unknown] {
+            let mut arrays = arrays.clone();
+            arrays.insert("bad".to_owned(), bad);
+            assert!(write(&path, &arrays, &metadata).is_err());
+        }
+        // A folder cannot be replaced by a file: the last step fails, after the temporary was written.
+        let blocked = folder.path().join("blocked");
+        fs::create_dir(&blocked).expect("a folder");
+        fs::write(blocked.join("inside"), b"").expect("written");
+        assert!(matches!(write(&blocked, &arrays, &metadata), Err(Error::Io(..))));
+        assert_eq!(read(&path).expect("read"), expected);
+        let mut left = names(folder.path());
+        left.sort();
+        assert_eq!(left, ["blocked", "weights.safetensors"]);
+        assert!(write(&folder.path().join("absent").join("x"), &arrays, &metadata).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn permissions_are_kept_and_new_files_follow_the_mask() {
+        use std::os::unix::fs::PermissionsExt;
+        let (folder, path, (arrays, metadata)) = written();
+        let mode = |path: &Path| fs::metadata(path).expect("the file").permissions().mode() & 0o777;
+        let plain = folder.path().join("plain");
+        fs::write(&plain, b"").expect("written");
+        assert_eq!(mode(&path), mode(&plain));
+        for wanted in [0o640, 0o444] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(wanted)).expect("changed");
+            write(&path, &arrays, &metadata).expect("written");
+            assert_eq!(mode(&path), wanted);
+        }
+    }
 }
