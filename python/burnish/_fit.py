@@ -101,7 +101,6 @@ class Run:
         self,
         model: Model,
         core: Core,
-        runtime: Runtime,
         source: Source,
         validation: Callable[[], Iterable[Data]] | None,
         validation_batch_size: int,
@@ -110,7 +109,6 @@ class Run:
     ) -> None:
         self.model = model
         self.core = core
-        self.runtime = runtime
         self.source = source
         self.validation = validation
         self.validation_batch_size = validation_batch_size
@@ -119,9 +117,13 @@ class Run:
         self.position = core.position
         self.hooked = callbacks.wants("on_train_batch_begin", "on_train_batch_end")
         self.pacer = Pacer(single=self.hooked)
-        self._means = ["loss", *(f"metric.{name}" for name in runtime.built.metrics)]
         self._warned = False
         self._logs: dict[str, float] = {}
+
+    @property
+    def runtime(self) -> Runtime:
+        """The model's engine side of now: a callback may have frozen layers or compiled anew."""
+        return self.core.ready()
 
     def run(self, first: int, epochs: int) -> None:
         """Train from epoch `first` up to `epochs`; however it ends, the model is usable and the history kept."""
@@ -129,16 +131,17 @@ class Run:
         if self.position.batch:
             self.position.next_epoch()
         try:
-            self.callbacks("on_train_begin", {})
+            self.callbacks.begin()
             for epoch in range(first, epochs):
                 if self.model.stop_training:
                     break
                 self._epoch(epoch)
         except BaseException:
-            self.position.recover(self.runtime.drop_open_group())
+            if self.core.runtime is not None:
+                self.position.recover(self.core.runtime.drop_open_group())
             raise
         finally:
-            self.callbacks("on_train_end", self._logs)
+            self.callbacks.end(self._logs)
 
     def _epoch(self, epoch: int) -> None:
         self.callbacks("on_epoch_begin", epoch, {})
@@ -159,9 +162,10 @@ class Run:
         if self.hooked:
             self.callbacks("on_train_batch_begin", batch, {})
         started = time.perf_counter()
-        records = train_piece(self.core, self.runtime, piece)
+        runtime = self.runtime
+        records = train_piece(self.core, runtime, piece)
         self.pacer.note(piece.batches, time.perf_counter() - started)
-        meter.add(records, self._means)
+        meter.add(records, ["loss", *(f"metric.{name}" for name in runtime.built.metrics)])
         self.history.add_steps(_columns(epoch, records))
         self._warn(epoch, records)
         logs = meter.means()

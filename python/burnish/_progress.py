@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 from .callbacks import Callback, Logs
 
@@ -20,11 +20,22 @@ def progress(verbose: Any) -> list[Callback]:
         raise ValueError(f"`verbose` must be 0, 1, 2 or 'auto', got {verbose!r}")
     if verbose == 0:
         return []
-    return [ProgressBar(bar=verbose != 2 and sys.stdout.isatty())]
+    return [ProgressBar(bar=verbose != 2 and _is_terminal())]
+
+
+def _is_terminal() -> bool:
+    """Say whether the output is a terminal that can show the bar; it may be any object, or None."""
+    try:
+        "━╌".encode(sys.stdout.encoding or "ascii")
+        return sys.stdout.isatty()
+    except (AttributeError, LookupError, TypeError, UnicodeEncodeError):
+        return False
 
 
 class ProgressBar(Callback):
     """A line an epoch; with `bar`, it grows while the epoch runs. It needs no batch hook: chunks stay whole."""
+
+    adds: ClassVar[tuple[str, ...] | None] = ()
 
     def __init__(self, *, bar: bool) -> None:
         self.bar = bar

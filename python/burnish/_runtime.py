@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -12,7 +13,7 @@ from ._build import Built, Signature, build
 from ._data import check_signature
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from ._compile import Compiled
     from ._data import Array
@@ -157,6 +158,16 @@ class Core:
         _carry_optimizer(old, runtime)
         self.runtime = runtime
         return runtime
+
+    @contextmanager
+    def unchanged_on_error(self) -> Generator[None]:
+        """Forget what was built for arguments that turn out to be wrong."""
+        runtime = self.runtime
+        try:
+            yield
+        except BaseException:
+            self.runtime = runtime
+            raise
 
     def ready(self) -> Runtime:
         """Return the runtime of a model whose input shape is known."""

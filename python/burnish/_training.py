@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ._checks import check_values
 from ._data import Array, Data, apply_class_weight, is_batches, prepare, signature_of, split
-from ._errors import boolean, integer, number
+from ._errors import boolean, integer, named, number
 from ._evaluate import BATCH_SIZE
 from ._evaluate import evaluate as _evaluate
 from ._evaluate import predict as _predict
@@ -16,9 +15,10 @@ from ._progress import progress
 from ._sources import ArraySource, BatchSource, Piece, check_data_signature, unpack
 from .callbacks import Callback, CallbackList
 from .history import History
+from .optimizers import learning_rate_at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from ._compile import Compiled
     from ._runtime import Core, Runtime
@@ -56,43 +56,50 @@ def fit(
     shuffle, check_data = boolean("shuffle", shuffle), boolean("check_data", check_data)
     printing = progress(verbose)
     _one_validation(validation_data, fraction)
-    if is_batches(x):
-        _no_arrays_beside_batches(y, sample_weight, fraction)
-        source = _batch_source(core, x, class_weight, epochs - initial_epoch)
-        runtime = _built_for(core, source.first)
-        _check(source.first, runtime, check_data=check_data)
-        source.expect(runtime.built, check=_checker(runtime, check_data=check_data))
-        held_out = None
-    else:
-        data = _whole(core, x, y, sample_weight)
-        data, held_out = split(data, fraction) if fraction else (data, None)
-        data = apply_class_weight(data, class_weight)
-        runtime = _built_for(core, data)
-        _check(data, runtime, check_data=check_data)
-        source = ArraySource(data, batch_size, compiled.seed, shuffle=shuffle)
-    times = epochs - initial_epoch
-    validation = _validation(core, runtime, validation_data, held_out, times, check_data=check_data)
-    params = {"epochs": epochs, "steps": source.steps, "verbose": verbose}
-    several = CallbackList([*_listed(callbacks), *printing], model, params)
+    with core.unchanged_on_error():
+        if is_batches(x):
+            _no_arrays_beside_batches(y, sample_weight, fraction)
+            source = _batch_source(core, x, class_weight, epochs - initial_epoch)
+            runtime = _built_for(core, source.first)
+            _check(source.first, runtime, check_data=check_data)
+            source.expect(runtime.built, check=_checker(runtime, check_data=check_data))
+            held_out = None
+        else:
+            data = _whole(core, x, y, sample_weight)
+            data, held_out = split(data, fraction) if fraction else (data, None)
+            data = apply_class_weight(data, class_weight)
+            runtime = _built_for(core, data)
+            _check(data, runtime, check_data=check_data)
+            source = ArraySource(data, batch_size, compiled.seed, shuffle=shuffle)
+        _check_classes(class_weight, runtime)
+        times = epochs - initial_epoch
+        validation = _validation(core, runtime, validation_data, held_out, times, check_data=check_data)
+        params = {"epochs": epochs, "steps": source.steps, "verbose": verbose}
+        several = CallbackList([*_listed(callbacks), *printing], model, params)
+        several.check_monitors(_log_names(runtime, validated=validation is not None))
+        learning_rate_at(core.learning_rate, core.position.update)
     model.stop_training = False
     model.history = history = History()
-    Run(model, core, runtime, source, validation, validation_batch_size, several, history).run(initial_epoch, epochs)
+    Run(model, core, source, validation, validation_batch_size, several, history).run(initial_epoch, epochs)
     return history
 
 
 def ready(core: Core, x: Any, y: Any, sample_weight: Any) -> tuple[Runtime, Data]:
     """Check, build, and return the model's runtime with the data."""
     _compiled(core)
-    data = _whole(core, x, y, sample_weight)
-    runtime = _built_for(core, data)
-    _check(data, runtime, check_data=True)
+    with core.unchanged_on_error():
+        data = _whole(core, x, y, sample_weight)
+        runtime = _built_for(core, data)
+        _check(data, runtime, check_data=True)
     return runtime, data
 
 
 def train_on_batch(core: Core, x: Any, y: Any, sample_weight: Any, class_weight: Any) -> dict[str, float]:
     """Check, build and make one step; see `Model.train_on_batch`."""
-    runtime, data = ready(core, x, y, sample_weight)
-    data = apply_class_weight(data, class_weight)
+    with core.unchanged_on_error():
+        runtime, data = ready(core, x, y, sample_weight)
+        data = apply_class_weight(data, class_weight)
+        _check_classes(class_weight, runtime)
     records = train_piece(core, runtime, Piece(data.inputs, None, data.weight, data.rows, 1))
     names = ["loss", *(f"metric.{name}" for name in runtime.built.metrics)]
     return {name.removeprefix("metric."): float(records[name][0]) for name in names}
@@ -106,17 +113,18 @@ def evaluate(  # noqa: PLR0917
     size = _evaluation_size("batch_size", batch_size)
     check_data = boolean("check_data", check_data)
     several = CallbackList(_listed(callbacks), model, {})
-    if is_batches(x):
-        _no_arrays_beside_batches(y, sample_weight, 0.0)
-        source = _batch_source(core, x, None, 1)
-        runtime = _built_for(core, source.first)
-        _check(source.first, runtime, check_data=check_data)
-        source.expect(runtime.built, check=_checker(runtime, check_data=check_data))
-        return _evaluate(runtime, source.data(), size, several)
-    data = _whole(core, x, y, sample_weight)
-    runtime = _built_for(core, data)
-    _check(data, runtime, check_data=check_data)
-    return _evaluate(runtime, [data], size, several)
+    with core.unchanged_on_error():
+        if is_batches(x):
+            _no_arrays_beside_batches(y, sample_weight, 0.0)
+            source = _batch_source(core, x, None, 1)
+            runtime = _built_for(core, source.first)
+            _check(source.first, runtime, check_data=check_data)
+            source.expect(runtime.built, check=_checker(runtime, check_data=check_data))
+            return _evaluate(runtime, source.data(), size, several)
+        data = _whole(core, x, y, sample_weight)
+        runtime = _built_for(core, data)
+        _check(data, runtime, check_data=check_data)
+        return _evaluate(runtime, [data], size, several)
 
 
 def predict(model: Model, core: Core, x: Any, batch_size: Any, callbacks: Any, *, check_data: bool) -> Structure[Array]:
@@ -128,8 +136,9 @@ def predict(model: Model, core: Core, x: Any, batch_size: Any, callbacks: Any, *
     first = next(parts, None)
     if first is None:
         raise ValueError("`x` must give at least one batch, got none")
-    runtime = core.ensure(signature_of(first.x, first.x_names), None)
-    return _predict(runtime, _checked_parts(first, parts, runtime, check_data=check_data), size, several)
+    with core.unchanged_on_error():
+        runtime = core.ensure(signature_of(first.x, first.x_names), None)
+        return _predict(runtime, _checked_parts(first, parts, runtime, check_data=check_data), size, several)
 
 
 def _compiled(core: Core) -> Compiled:
@@ -143,7 +152,11 @@ def _evaluation_size(argument: str, size: Any) -> int:
 
 
 def _listed(callbacks: Any) -> list[Any]:
-    return [callbacks] if isinstance(callbacks, Callback) else list(callbacks or ())
+    if callbacks is None or isinstance(callbacks, Callback):
+        return [] if callbacks is None else [callbacks]
+    if isinstance(callbacks, str) or not hasattr(callbacks, "__iter__"):
+        raise TypeError(f"`callbacks` must be a Callback or a list of them, got {callbacks!r}")
+    return list(callbacks)
 
 
 def _one_validation(validation_data: Any, fraction: float) -> None:
@@ -191,6 +204,20 @@ def _built_for(core: Core, data: Data) -> Runtime:
     return core.ensure(signature_of(data.x, data.x_names), signature_of(data.y, data.y_names))
 
 
+def _check_classes(class_weight: Mapping[int, float] | None, runtime: Runtime) -> None:
+    """Raise for a class that no label can be."""
+    count = runtime.built.classes.get("y")
+    for label in class_weight or ():
+        if count is not None and label >= count:
+            raise ValueError(f"`class_weight` must name classes from 0 to {count - 1}, got {label}")
+
+
+def _log_names(runtime: Runtime, *, validated: bool) -> list[str]:
+    """Return what the logs hold at an epoch's end before callbacks add to them."""
+    names = ["loss", *runtime.built.metrics]
+    return [*names, *(f"val_{name}" for name in names)] if validated else names
+
+
 def _check(data: Data, runtime: Runtime, *, check_data: bool) -> None:
     if check_data:
         check_values(data, runtime.built)
@@ -218,23 +245,14 @@ def _validation(
         return lambda: [held_out]
     if given is None:
         return None
-    with _named("validation_data"):
+    with named("`validation_data`"):
         if is_batches(given):
             source = _batch_source(core, given, None, epochs)
             check_data_signature(source.first, runtime.built)
             _check(source.first, runtime, check_data=check_data)
             source.expect(runtime.built, check=_checker(runtime, check_data=check_data))
             return source.data
-        data = _whole(core, *unpack(given, "validation_data"))
+        data = _whole(core, *unpack(given, "it"))
         check_data_signature(data, runtime.built)
         _check(data, runtime, check_data=check_data)
         return lambda: [data]
-
-
-@contextmanager
-def _named(argument: str) -> Generator[None]:
-    """Say which argument an error is about."""
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"`{argument}`: {error}") from None

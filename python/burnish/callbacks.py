@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 import operator
 import os
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, ClassVar
 
-from ._errors import boolean, choice, integer, number
+from ._errors import boolean, choice, integer, number, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +42,8 @@ class Callback:
 
     model: Model
     params: dict[str, Any]
+    adds: ClassVar[tuple[str, ...] | None] = None
+    """Which names `on_epoch_end` adds to the logs, if that is known."""
 
     def set_model(self, model: Model) -> None:
         """Take the model."""
@@ -65,9 +67,17 @@ class Callback:
 
     def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
         """Run before a training batch."""
+        self.on_batch_begin(batch, logs)
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Run after a training batch."""
+        self.on_batch_end(batch, logs)
+
+    def on_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """Run before a training batch: the shorter name that Keras knows too."""
+
+    def on_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Run after a training batch: the shorter name that Keras knows too."""
 
     def on_test_begin(self, logs: Logs | None = None) -> None:
         """Run before an evaluation or a validation."""
@@ -95,7 +105,12 @@ class Callback:
 
     def overrides(self, hook: str) -> bool:
         """Say whether this callback has its own version of a hook."""
-        return getattr(getattr(self, hook), "__func__", None) is not getattr(Callback, hook)
+        names = (hook, hook.replace("_train_batch_", "_batch_"))
+        return any(getattr(getattr(self, name), "__func__", None) is not getattr(Callback, name) for name in names)
+
+    def needed(self) -> list[tuple[str, str]]:
+        """Return the names that must be in the logs at an epoch's end, each after the argument that asks for it."""
+        return []
 
 
 class LambdaCallback(Callback):
@@ -104,18 +119,21 @@ class LambdaCallback(Callback):
     def __init__(self, **hooks: Callable[..., Any]) -> None:
         for name, function in hooks.items():
             if not name.startswith("on_") or not hasattr(Callback, name):
-                raise ValueError(
-                    f"unknown hook {name!r}; known: {', '.join(n for n in dir(Callback) if n.startswith('on_'))}"
-                )
+                raise unknown("hooks", name, [known for known in dir(Callback) if known.startswith("on_")])
+            if not callable(function):
+                raise TypeError(f"`{name}` must be a function, got {function!r}")
             setattr(self, name, function)
 
 
 class _Watcher(Callback):
     """What watches one number of the logs for improvement."""
 
+    adds: ClassVar[tuple[str, ...] | None] = ()
     relative = False
 
     def __init__(self, monitor: str, mode: str, min_delta: float = 0.0, best: float | None = None) -> None:
+        if not isinstance(monitor, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"`monitor` must be a name of the logs, got {monitor!r}")
         self.monitor = monitor
         self.min_delta = number("min_delta", min_delta, 0)
         self.mode = choice("mode", mode, ("auto", "max", "min"))
@@ -137,8 +155,8 @@ class _Watcher(Callback):
 
     def _improves(self, value: float) -> bool:
         """Say whether a value is strictly better than the best by more than min_delta; NaN never is."""
-        if not math.isfinite(self.best):
-            return not math.isnan(value)
+        if math.isinf(self.best) or math.isinf(value):
+            return self._sign * value > self._sign * self.best
         delta = self.min_delta * abs(self.best) if self.relative else self.min_delta
         return self._sign * (value - self.best) > delta
 
@@ -188,6 +206,10 @@ class EarlyStopping(_Watcher):
         self.restore_best_weights = boolean("restore_best_weights", restore_best_weights)
         self.start_from_epoch = integer("start_from_epoch", start_from_epoch, 0)
         self.stopped_epoch: int | None = None
+
+    def needed(self) -> list[tuple[str, str]]:
+        """Return what is monitored."""
+        return [("monitor", self.monitor)]
 
     def on_train_begin(self, logs: Logs | None = None) -> None:  # noqa: ARG002
         """Forget an earlier fit."""
@@ -247,13 +269,25 @@ class ModelCheckpoint(_Watcher):
         save_best_only: bool = False,  # noqa: FBT001, FBT002
         save_weights_only: bool = False,  # noqa: FBT001, FBT002
         mode: str = "auto",
+        *,
         initial_value_threshold: float | None = None,
     ) -> None:
-        super().__init__(monitor, mode, best=initial_value_threshold)
-        self.filepath = str(filepath)
+        threshold = initial_value_threshold
+        super().__init__(
+            monitor, mode, best=None if threshold is None else number("initial_value_threshold", threshold)
+        )
+        self.filepath = os.fsdecode(filepath)
         self.verbose = verbose
         self.save_best_only = boolean("save_best_only", save_best_only)
         self.save_weights_only = boolean("save_weights_only", save_weights_only)
+
+    def needed(self) -> list[tuple[str, str]]:
+        """Return the names in the path, and what is monitored if that matters."""
+        from string import Formatter
+
+        fields = [name for _, name, _, _ in Formatter().parse(self.filepath) if name is not None]
+        watched = [("monitor", self.monitor)] if self.save_best_only else []
+        return [*watched, *(("filepath", name) for name in fields if name != "epoch")]
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Save if it is due."""
@@ -269,20 +303,24 @@ class ModelCheckpoint(_Watcher):
 
 
 class LearningRateScheduler(Callback):
-    """Set the learning rate at the start of each epoch from `schedule(epoch, learning_rate)`.
+    """Set the learning rate at the start of each epoch from `schedule(epoch, learning_rate)` or `schedule(epoch)`.
 
     For a learning rate that changes with every update, give `compile` a function of the update's index instead.
     """
 
-    def __init__(self, schedule: Callable[[int, float], float], verbose: int = 0) -> None:
+    adds: ClassVar[tuple[str, ...] | None] = ("learning_rate",)
+
+    def __init__(self, schedule: Callable[..., float], verbose: int = 0) -> None:
         if not callable(schedule):
             raise TypeError(f"`schedule` must be a function (epoch, learning_rate) -> learning_rate, got {schedule!r}")
         self.schedule = schedule
+        self._takes_both = _accepts_two(schedule)
         self.verbose = verbose
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:  # noqa: ARG002
         """Set the learning rate of this epoch."""
-        self.model.learning_rate = self.schedule(epoch, self.model.learning_rate)
+        current = [self.model.learning_rate] if self._takes_both else []
+        self.model.learning_rate = self.schedule(epoch, *current)
         if self.verbose:
             print(f"epoch {epoch + 1}: learning rate {self.model.learning_rate:.6g}")
 
@@ -290,6 +328,19 @@ class LearningRateScheduler(Callback):
         """Note the learning rate."""
         if logs is not None:
             logs["learning_rate"] = self.model.learning_rate
+
+
+def _accepts_two(function: Callable[..., Any]) -> bool:
+    """Say whether a function can be called with two arguments; those that do not tell are taken to be."""
+    import inspect
+
+    try:
+        inspect.signature(function).bind(0, 0.0)
+    except TypeError:
+        return False
+    except ValueError:
+        return True
+    return True
 
 
 class TerminateOnNaN(Callback):
@@ -314,6 +365,8 @@ class CSVLogger(Callback):
     append : bool, default False
         Whether an existing file is continued.
     """
+
+    adds: ClassVar[tuple[str, ...] | None] = ()
 
     def __init__(self, filename: str | PathLike[str], separator: str = ",", append: bool = False) -> None:  # noqa: FBT001, FBT002
         self.filename = os.fspath(filename)
@@ -358,11 +411,42 @@ class CallbackList:
             callback.set_model(model)
             callback.set_params(params)
         self.callbacks: list[Callback] = several
+        self._begun: list[Callback] = []
 
     def __call__(self, hook: str, *arguments: Any) -> None:
         """Call a hook of each."""
         for call in map(operator.attrgetter(hook), self.callbacks):
             call(*arguments)
+
+    def check_monitors(self, names: list[str]) -> None:
+        """Raise for a name that the logs will not hold, where it is known what they will hold."""
+        if any(callback.adds is None and callback.overrides("on_epoch_end") for callback in self.callbacks):
+            return
+        known = {*names, *(name for callback in self.callbacks for name in callback.adds or ())}
+        for callback in self.callbacks:
+            for argument, name in callback.needed():
+                if name not in known:
+                    raise ValueError(
+                        f"{type(callback).__name__}: `{argument}` {name!r} is not in the logs; "
+                        f"there are {', '.join([*names, *sorted(known - set(names))])}"
+                    )
+
+    def begin(self) -> None:
+        """Tell each that the fit begins."""
+        for callback in self.callbacks:
+            callback.on_train_begin({})
+            self._begun.append(callback)
+
+    def end(self, logs: Logs) -> None:
+        """Tell each that has begun that the fit ends, even if one of them raises; then raise the first such error."""
+        errors: list[BaseException] = []
+        for callback in self._begun:
+            try:
+                callback.on_train_end(logs)
+            except BaseException as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
     def wants(self, *hooks: str) -> bool:
         """Say whether any callback has its own version of one of these hooks."""
