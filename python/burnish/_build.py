@@ -72,7 +72,7 @@ def _trace(  # noqa: PLR0917
     for form, prefix in (("training", "training."), ("evaluation", "")):
         trace.training = form == "training"
         with trace:
-            predictions = _predictions(model(x))
+            predictions = _predictions(_applied(model, x, inputs))
             for name, value in flatten(f"{prefix}prediction", predictions).items():
                 program.output(name, value.index)
             if y is not None and compiled is not None:
@@ -98,6 +98,17 @@ def _declare(trace: Trace, signature: Signature, integers: set[str]) -> Structur
         for name, shape in signature.shapes.items()
     }
     return unflatten(signature.names, symbols)
+
+
+def _applied(model: Layer, x: Structure[Symbol], inputs: Signature) -> Any:
+    """Call the model; what does not fit is told with the shapes of the arrays that came."""
+    try:
+        return model(x)
+    except ValueError as error:
+        if type(error) is not ValueError:
+            raise
+        shapes = ", ".join(f"`{name}` has shape {show(shape)}" for name, shape in inputs.shapes.items())
+        raise ValueError(f"{error}; {shapes}") from error
 
 
 def _predictions(result: Any) -> Structure[Symbol]:

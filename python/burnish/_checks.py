@@ -37,7 +37,8 @@ def _check_labels(name: str, array: Array, count: int | None) -> None:
         return
     row, value, reason = bad
     least = "at least 0" if count is None else f"from 0 to {count - 1}"
-    whole = "whole numbers" if reason == "fraction" else "labels"
+    numbers = "labels" if name.partition(".")[0] == "y" else "indices"
+    whole = "whole numbers" if reason == "fraction" else numbers
     raise ValueError(f"`{name}` must hold {whole} {least}, got {value:g} at row {row}")
 
 

@@ -87,7 +87,7 @@ def resolve(
         learning_rate=rule.learning_rate if learning_rate is None else _optimizers.checked_learning_rate(learning_rate),
         precision=choice("precision", precision, PRECISIONS),
         device=resolve_device(device),
-        seed=integer("seed", seed, 0),
+        seed=integer("seed", seed, 0, 2**64 - 1),
     )
 
 
@@ -130,7 +130,7 @@ def _resolved_metrics(metrics: Any, loss: Any) -> Any:
 
 
 def _metric_list(metrics: Any, loss: Any) -> tuple[tuple[str, MetricFunction], ...]:
-    several = metrics if is_sequence(metrics) else [metrics]
+    several = metrics if is_sequence(metrics) else [] if metrics is None else [metrics]
     named = tuple(_metrics.resolve(metric, loss) for metric in several)
     names = [name for name, _ in named]
     for name in names:

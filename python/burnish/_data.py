@@ -90,11 +90,13 @@ def prepare(x: Any, y: Any, weight: Any, arrange: Callable[[Any], Any]) -> Data:
     x_arrays, x_names = named(arrange(x), "x")
     y_arrays, y_names = ({}, None) if y is None else named(y, "y")
     first, rows = next((name, len(array)) for name, array in x_arrays.items())
+    if rows == 0:
+        raise ValueError(f"`{first}` must have at least one row, got none")
     for name, array in {**x_arrays, **y_arrays}.items():
         if len(array) != rows:
             raise ValueError(f"`{name}` must have {rows} rows like `{first}`, got {len(array)}")
-    if rows == 0:
-        raise ValueError(f"`{first}` must have at least one row, got none")
+        if array.size == 0:
+            raise ValueError(f"`{name}` must hold at least one number a row, got shape {array.shape}")
     return Data(x_arrays, x_names, y_arrays, y_names, _weight(weight, rows), rows)
 
 
@@ -118,7 +120,11 @@ def split(data: Data, fraction: float) -> tuple[Data, Data]:
     at = int(data.rows * (1.0 - fraction))
     if at in (0, data.rows):
         raise ValueError(f"`validation_split` {fraction:g} of {data.rows} rows leaves an empty part")
-    return data.slice(0, at), data.slice(at, data.rows)
+    parts = data.slice(0, at), data.slice(at, data.rows)
+    for place, part in zip(("training", "validation"), parts, strict=True):
+        if part.weight is not None and not part.weight.any():
+            raise ValueError(f"`sample_weight` must not be all zero in the {place} part of `validation_split`")
+    return parts
 
 
 def is_batches(x: Any) -> bool:
@@ -126,8 +132,15 @@ def is_batches(x: Any) -> bool:
     if isinstance(x, (dict, tuple, np.ndarray)) or hasattr(x, "__array__") or hasattr(x, "__dlpack__"):
         return False
     if is_sequence(x):
-        return bool(x) and is_sequence(x[0]) and all(len(getattr(part, "shape", ())) > 0 for part in x[0])
+        return bool(x) and all(is_sequence(batch) and bool(batch) and all(map(_holds_arrays, batch)) for batch in x)
     return hasattr(x, "__iter__") and not isinstance(x, (str, bytes))
+
+
+def _holds_arrays(part: Any) -> bool:
+    """Say whether this is an array with axes, or a tuple or dict of such; lists of numbers are not."""
+    if is_dict(part) or is_sequence(part):
+        return bool(part) and all(map(_holds_arrays, part.values() if is_dict(part) else part))
+    return len(getattr(part, "shape", ())) > 0
 
 
 def apply_class_weight(data: Data, class_weight: Any) -> Data:
@@ -142,7 +155,10 @@ def apply_class_weight(data: Data, class_weight: Any) -> Data:
         if isinstance(label, bool) or not isinstance(label, (int, np.integer)) or label < 0:
             raise ValueError(f"`class_weight`: a class must be an integer of at least 0, got {label!r}")
         weight[labels == label] = number(f"class_weight[{label}]", factor, 0)
-    return data._replace(weight=weight if data.weight is None else weight * data.weight)
+    weight = weight if data.weight is None else weight * data.weight
+    if not weight.any():
+        raise ValueError("`class_weight` leaves no row with a weight above 0")
+    return data._replace(weight=weight)
 
 
 def _labels(data: Data) -> Array:
@@ -162,8 +178,9 @@ def _weight(weight: Any, rows: int) -> Array | None:
     array = as_array(weight, "sample_weight")
     if array.shape != (rows,):
         raise ValueError(f"`sample_weight` must have shape ({rows},), one number a row of `x`, got {array.shape}")
-    if not bool(np.all(array >= 0)) or not bool(np.isfinite(array).all()):
-        raise ValueError("`sample_weight` must be finite and not negative")
+    wrong = np.flatnonzero(~(np.isfinite(array) & (array >= 0)))
+    if wrong.size:
+        raise ValueError(f"`sample_weight` must be finite and not negative, got {array[wrong[0]]} at row {wrong[0]}")
     if not array.any():
         raise ValueError("`sample_weight` must not be all zero")
     return array

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 import numbers
 import operator
+import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+import numpy as np
 
-__all__ = ["boolean", "choice", "integer", "nearest", "number", "unknown"]
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable
+
+__all__ = ["boolean", "choice", "integer", "named", "nearest", "number", "unknown"]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -18,8 +22,18 @@ def nearest(name: str, known: Iterable[str]) -> str:
     import difflib
 
     known = sorted(known)
-    close = difflib.get_close_matches(name.lower(), known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known) or 'none'}"
+    plain = {_plain(one): one for one in known}
+    given = _plain(name)
+    initials = "".join(re.findall(r"(?:^|(?<=_))[a-z]|[A-Z]", name)).lower()
+    parts = sorted(
+        (one for one in plain if given and (one in given or given in one)), key=lambda one: abs(len(one) - len(given))
+    )
+    close = parts or [initials] * (initials in plain) or difflib.get_close_matches(given, plain, n=1)
+    return f"did you mean {plain[close[0]]!r}?" if close else f"known: {', '.join(known) or 'none'}"
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "")
 
 
 def unknown(argument: str, name: str, known: Iterable[str]) -> ValueError:
@@ -38,18 +52,20 @@ def choice(argument: str, value: object, known: Iterable[str]) -> str:
 
 def boolean(argument: str, value: object) -> bool:
     """Return `value` if it is True or False."""
-    if not isinstance(value, bool):
+    if type(value) not in {bool, np.bool_}:
         raise TypeError(f"`{argument}` must be True or False, got {_shown(value)}")
-    return value
+    return bool(value)
 
 
-def integer(argument: str, value: object, least: int) -> int:
-    """Return `value` as an int if it is a whole number of at least `least`."""
+def integer(argument: str, value: object, least: int, most: int = 2**63 - 1) -> int:
+    """Return `value` as an int if it is a whole number in [least, most]."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"`{argument}` must be an integer of at least {least}, got {_shown(value)}")
     result = operator.index(value)
     if result < least:
         raise ValueError(f"`{argument}` must be an integer of at least {least}, got {result}")
+    if result > most:
+        raise ValueError(f"`{argument}` must be an integer of at most {most}, got {result}")
     return result
 
 
@@ -71,6 +87,16 @@ def number(
     if not math.isfinite(result) or not inside:
         raise ValueError(f"`{argument}` must be a finite number{wanted}, got {result}")
     return result
+
+
+@contextmanager
+def named(place: str) -> Generator[None]:
+    """Say which argument or batch an error is about."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{place}: {error}") from error
 
 
 def _interval(low: float, high: float, *, above: bool, below: bool) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 
 from . import _burnish
 from ._data import Array, Data, apply_class_weight, check_signature, prepare, signature_of
+from ._errors import named
 from ._structure import is_sequence
 
 if TYPE_CHECKING:
@@ -93,13 +94,18 @@ class BatchSource:
         self.steps = len(batches) if hasattr(batches, "__len__") else None
         self.once = self._iterator is batches
         try:
-            self.first = self._prepared(next(self._iterator))
+            batch = next(self._iterator)
         except StopIteration:
             raise ValueError("`x` must give at least one batch, got none") from None
+        self.first = self._prepared(0, batch)
 
     def expect(self, built: Built, check: Callable[[Data], None]) -> None:
-        """Check the form of every batch from now on, and its values in the first pass."""
+        """Check the form of every batch from now on, and its values in the first pass; of a list, all of it now."""
         self._built, self._check = built, check
+        if is_sequence(self._batches):
+            for index, batch in enumerate(self._batches):
+                self._prepared(index, batch)
+            self._check = None
 
     def data(self) -> Iterator[Data]:
         """Return the batches; the first pass goes on from the batch that was looked at."""
@@ -110,7 +116,7 @@ class BatchSource:
             self._read += 1
         iterator, self._iterator = self._iterator, None
         for batch in iterator:
-            yield self._prepared(batch)
+            yield self._prepared(self._read, batch)
             self._read += 1
         if self._read == 0:
             raise ValueError("`x` gave no batch when it was read again")
@@ -121,13 +127,14 @@ class BatchSource:
         for data in self.data():
             yield Piece(data.inputs, None, data.weight, data.rows, 1)
 
-    def _prepared(self, batch: Any) -> Data:
-        x, y, weight = unpack(batch, "x")
-        data = apply_class_weight(prepare(x, y, weight, self._arrange), self._class_weight)
-        if self._built is not None:
-            check_data_signature(data, self._built)
-        if self._check is not None:
-            self._check(data)
+    def _prepared(self, index: int, batch: Any) -> Data:
+        with named(f"batch {index}"):
+            x, y, weight = unpack(batch, "`x`")
+            data = apply_class_weight(prepare(x, y, weight, self._arrange), self._class_weight)
+            if self._built is not None:
+                check_data_signature(data, self._built)
+            if self._check is not None:
+                self._check(data)
         return data
 
 
@@ -142,6 +149,6 @@ def unpack(batch: Any, argument: str) -> tuple[Any, Any, Any]:
     """Return x, y and the weights (or None) of a tuple."""
     if not is_sequence(batch) or len(batch) not in (2, 3):
         got = f"{len(batch)} items" if is_sequence(batch) else type(batch).__name__
-        raise TypeError(f"`{argument}` must give (x, y) or (x, y, sample_weight), got {got}")
+        raise TypeError(f"{argument} must give (x, y) or (x, y, sample_weight), got {got}")
     x, y, *weight = batch
     return x, y, weight[0] if weight else None

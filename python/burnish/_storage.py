@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,6 @@ from ._structure import to_plain
 from .optimizers import learning_rate_at
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from os import PathLike
 
     from ._build import Built
@@ -41,22 +41,24 @@ def save(core: Core, runtime: Runtime, path: str | PathLike[str]) -> None:
     """Write program, arrays, optimizer and position."""
     arrays = runtime.session.state()
     arrays |= {f"{_OPTIMIZER}{name}": array for name, array in runtime.optimizer_state().items()}
-    _burnish.write_arrays(os.fspath(path), arrays, {KEY: json.dumps(document_of(core, runtime.built))})
+    _burnish.write_arrays(os.fsdecode(path), arrays, {KEY: json.dumps(document_of(core, runtime.built))})
 
 
 def save_weights(runtime: Runtime, path: str | PathLike[str]) -> None:
     """Write parameters and buffers."""
-    _burnish.write_arrays(os.fspath(path), runtime.session.state(), {})
+    _burnish.write_arrays(os.fsdecode(path), runtime.session.state(), {})
 
 
 def load_weights(runtime: Runtime, path: str | PathLike[str], *, strict: bool) -> Difference:
     """Read parameters and buffers, all of them if strict."""
-    arrays, _ = split_arrays(_burnish.read_arrays(os.fspath(path))[0])
+    arrays, _ = split_arrays(_burnish.read_arrays(os.fsdecode(path))[0])
     return set_parameters(runtime, arrays, strict=strict)
 
 
 def set_parameters(runtime: Runtime, arrays: Mapping[str, Any], *, strict: bool | None = None) -> Difference:
     """Set parameters and buffers: exactly all (strict), those that fit (not strict), or some that must fit (None)."""
+    if not isinstance(arrays, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"`arrays` must be a dict of path -> array, got {type(arrays).__name__}")
     program = runtime.built.program
     shapes = {path: tuple(shape) for path, shape, *_ in [*program.parameters(), *program.buffers()]}
     given = {path: as_array(array, path) if np.ndim(array) else np.asarray(array) for path, array in arrays.items()}

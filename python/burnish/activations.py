@@ -37,6 +37,8 @@ def resolve(activation: Activation) -> Callable[[Any], Value]:
     """Return the function that is meant by a name, a function or None."""
     if activation in _IDENTITY:
         return _identity
+    if isinstance(activation, type):
+        raise TypeError(f"`activation` must be a name, a function or None, got the class {activation.__name__}")
     if callable(activation):
         return activation
     if not isinstance(activation, str):  # pyright: ignore[reportUnnecessaryIsInstance]

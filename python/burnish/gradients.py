@@ -67,7 +67,7 @@ class GradientReport(NamedTuple):
         return f"<gradients {state}: {self.checked} slopes, {len(self.kinks)} kinks{worst}>"
 
 
-def gradients(model: Model, x: Any, y: Any, *, method: str = "autodiff", sample_weight: Any = None) -> dict[str, Array]:
+def gradients(model: Model, x: Any, y: Any, method: str = "autodiff", *, sample_weight: Any = None) -> dict[str, Array]:
     """Return the gradient of the training loss over all rows at once, by path.
 
     Parameters
@@ -79,8 +79,8 @@ def gradients(model: Model, x: Any, y: Any, *, method: str = "autodiff", sample_
     method : {"autodiff", "numerical", "numerical_batch"}
         Reverse mode, or central (2N evaluations) or one-sided (N + 1) differences.
     """
-    runtime, data = _training.ready(core_of(model), x, y, sample_weight)
     choice("method", method, GRADIENT_METHODS)
+    runtime, data = _training.ready(core_of(model), x, y, sample_weight)
     return runtime.session.gradients(data.inputs, method=method, sample_weight=data.weight)
 
 

@@ -156,6 +156,8 @@ def resolve(initializer: Any) -> Initializer:
     """Return the initializer that is meant by a name or an object."""
     if isinstance(initializer, Initializer):
         return initializer
+    if isinstance(initializer, type) and initializer in _BY_NAME.values():
+        return initializer()  # type: ignore[no-any-return]
     if not isinstance(initializer, str):
         raise TypeError(f"an initializer must be a name or an Initializer, got {initializer!r}")
     if initializer not in _BY_NAME:

@@ -90,14 +90,14 @@ def load(path: str | PathLike[str], *, device: str = "cpu") -> Model:
     ValueError
         If it holds no model, or is damaged.
     """
-    arrays, metadata = _burnish.read_arrays(os.fspath(path))
+    arrays, metadata = _burnish.read_arrays(os.fsdecode(path))
     if KEY not in metadata:
-        raise ValueError(f"{os.fspath(path)!r} holds no burnish model; for weights alone use model.load_weights")
+        raise ValueError(f"{os.fsdecode(path)!r} holds no burnish model; for weights alone use model.load_weights")
     device = resolve_device(device)
     try:
         return _restored(json.loads(metadata[KEY]), arrays, device)
     except (AttributeError, IndexError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{os.fspath(path)!r} is damaged: {type(error).__name__}: {error}") from error
+        raise ValueError(f"{os.fsdecode(path)!r} is damaged: {type(error).__name__}: {error}") from error
 
 
 def _restored(document: dict[str, Any], arrays: dict[str, Any], device: str) -> Model:
@@ -168,5 +168,5 @@ def _compiled(plain: Any, learning_rate: Any, device: str) -> Compiled | None:
         learning_rate=checked_learning_rate(learning_rate),
         precision=choice("precision", plain["precision"], PRECISIONS),
         device=device,
-        seed=integer("seed", plain["seed"], 0),
+        seed=integer("seed", plain["seed"], 0, 2**64 - 1),
     )

@@ -38,7 +38,12 @@ def cross_entropy(target: Operand, prediction: Operand, label_smoothing: float =
     `prediction (batch, …, classes)` logits `-> (batch,)`. With `label_smoothing` s in [0, 1), t becomes
     (1 - s) · t + s / classes (Szegedy et al. 2016).
     """
+    check_single(target)
     shape = shape_of(prediction)
+    if shape and shape[-1] == 1:
+        raise ValueError(
+            "cross_entropy needs at least two classes, got one column; use binary_cross_entropy for one logit"
+        )
     if shape_of(target) == shape[:-1] and shape:
         return per_sample(ops.cross_entropy(prediction, target, label_smoothing))
     if shape_of(target) != shape:
@@ -173,12 +178,19 @@ def per_sample(value: Value) -> Value:
 
 def same_shape(target: Operand, prediction: Operand) -> None:
     """Raise unless both have the same shape, so that nothing broadcasts in silence."""
+    check_single(target)
     shape = shape_of(prediction)
     if shape_of(target) != shape:
         got = show(shape_of(target))
         raise ValueError(
             f"{_name(target)} must have shape {show(shape)} like the prediction, got {got}{_hint(target, shape)}"
         )
+
+
+def check_single(target: Operand) -> None:
+    if isinstance(target, dict) or (isinstance(target, tuple) and any(isinstance(leaf, Value) for leaf in target)):
+        names = ", ".join(map(str, target)) if isinstance(target, dict) else f"{len(target)}"
+        raise TypeError(f"`y` must be a single array for this loss, got a {type(target).__name__} ({names})")
 
 
 def show(shape: Shape) -> str:

@@ -24,6 +24,7 @@ def accuracy(target: Operand, prediction: Operand) -> Value:
     With `prediction (batch, …, classes)`: the largest one is the answer, and the target is integer labels `(batch, …)`
     or one-hot of the same shape. With one column or none, both of the same shape: see `binary_accuracy`.
     """
+    losses.check_single(target)
     shape = shape_of(prediction)
     if len(shape) < 2 or shape[-1] == 1:
         return binary_accuracy(target, prediction)

@@ -51,15 +51,16 @@ class SGD(Optimizer):
         dampening: float = 0.0,
         weight_decay: float = 0.0,
     ) -> None:
+        momentum, dampening = number("momentum", momentum, 0), number("dampening", dampening)
         if boolean("nesterov", nesterov) and (momentum <= 0 or dampening != 0):
             raise ValueError(
                 f"`nesterov` needs momentum above 0 and dampening 0, got momentum={momentum}, dampening={dampening}"
             )
         super().__init__(
             learning_rate,
-            momentum=number("momentum", momentum, 0),
-            nesterov=nesterov,
-            dampening=number("dampening", dampening),
+            momentum=momentum,
+            nesterov=boolean("nesterov", nesterov),
+            dampening=dampening,
             weight_decay=number("weight_decay", weight_decay, 0),
         )
 
