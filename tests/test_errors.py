@@ -217,7 +217,7 @@ def test_embeddings_check_their_indices():
     x = RNG.integers(0, 10, size=(8, 4))
     model.fit(x, x[:, 0] % 2, verbose=0)
     x[5, 2] = 10
-    with pytest.raises(ValueError, match="`x` must hold labels from 0 to 9, got 10 at row 5"):
+    with pytest.raises(ValueError, match="`x` must hold indices from 0 to 9, got 10 at row 5"):
         model.predict(x)
     with pytest.raises(ValueError, match=r"`x` must hold whole numbers from 0 to 9, got 0.5 at row 0"):
         model.predict(np.full((2, 4), 0.5))

@@ -138,7 +138,7 @@ def test_a_loaded_model_of_indices_checks_them_anew(tmp_path):
     model.save(tmp_path / "model")
     loaded = bn.load(tmp_path / "model")
     for each in (loaded, compiled(loaded) or loaded):
-        with pytest.raises(ValueError, match="`x` must hold labels from 0 to 11, got 12 at row 3"):
+        with pytest.raises(ValueError, match="`x` must hold indices from 0 to 11, got 12 at row 3"):
             each.fit(x + 1, x[:, 0] % 2, verbose=0)
     inner = bn.load(tmp_path / "model")
     outer = compiled(bn.Sequential([inner, layers.Dense(2)]))

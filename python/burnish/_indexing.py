@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,7 +11,9 @@ from ._structure import is_sequence
 from ._value import Value, apply
 
 if TYPE_CHECKING:
-    from ._value import Operand, Shape
+    import numpy.typing as npt
+
+    from ._value import Shape
 
 __all__ = ["getitem"]
 
@@ -21,10 +23,23 @@ def getitem(x: Value, key: Any) -> Value:
     if isinstance(key, (Value, np.ndarray, list)):
         from .ops import indexing
 
-        return indexing.take(x, cast("Operand", key), axis=0)
+        return indexing.take(x, key if isinstance(key, Value) else _rows(key, x.shape[0]), axis=0)
     keys = _expanded(tuple(key) if is_sequence(key) else (key,), x.ndim)
     steps = [k for k in keys if k is not None]
     return _reshaped(_sliced(x, steps) if any(k != slice(None) for k in steps) else x, keys)
+
+
+def _rows(key: Any, length: int | None) -> npt.NDArray[Any]:
+    """Return indices of the first axis counted from its start."""
+    indices: npt.NDArray[Any] = np.asarray(key)
+    if indices.dtype.kind not in "iu" and indices.size:
+        raise IndexError(f"an array of indices must hold integers, got {indices.dtype}; use bn.ops.where for a mask")
+    if length is None:
+        raise IndexError("the batch axis of a model's value cannot be indexed")
+    wrong = indices[(indices < -length) | (indices >= length)]
+    if wrong.size:
+        raise IndexError(f"index {wrong.flat[0]} is out of range for axis 0 of length {length}")
+    return np.where(indices < 0, indices + length, indices).astype(np.int64)
 
 
 def _expanded(keys: tuple[Any, ...], ndim: int) -> list[Any]:

@@ -41,5 +41,5 @@ def _aligned(rows: list[tuple[str, str, str, str]]) -> str:
         )
         for row in rows
     ]
-    rule = "─" * len(lines[0])
+    rule = "-" * len(lines[0])
     return "\n".join([lines[0], rule, *lines[1:], rule])

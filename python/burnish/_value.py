@@ -60,6 +60,8 @@ class Value:
         )
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:  # noqa: FBT001
+        if copy is False:
+            raise ValueError("the numbers of a value can only be given as a copy")
         array = self.numpy()
         return array if dtype is None else array.astype(dtype, copy=False)
 

@@ -65,6 +65,10 @@ class Model(Layer):
             return object.__new__(Functional)
         return object.__new__(cls)
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Refuse to be copied or pickled; there is `save`."""
+        raise TypeError("a model cannot be copied or pickled: save it, and bn.load what was saved")
+
     def __call__(self, *inputs: Any, training: bool | None = None) -> Any:
         """Use the model as a layer of another one; for arrays there is `predict`."""
         if current_trace() is None and not has_nodes(inputs):
@@ -300,7 +304,7 @@ class Model(Layer):
         """Write parameters and buffers to a plain safetensors file, under their paths."""
         _storage.save_weights(core_of(self).ready(), path)
 
-    def load_weights(self, path: str | PathLike[str], *, strict: bool = True) -> _storage.Difference:
+    def load_weights(self, path: str | PathLike[str], strict: bool = True) -> _storage.Difference:  # noqa: FBT001, FBT002
         """Read parameters and buffers from a safetensors file.
 
         Without `strict`, those that fit are taken. Returns which paths were missing, unexpected or misshapen; with

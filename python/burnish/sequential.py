@@ -39,8 +39,11 @@ class Sequential(Model):
         core_of(self).known_inputs = weak(self._known_inputs)
         self._input: Node | None = None
         self._layers: list[Layer] = []
+        if isinstance(layers, Layer):
+            raise TypeError(f"`layers` must be a list of layers, got {layers!r}")
         for layer in layers:
-            self.add(layer)
+            self._append(layer)
+        unique_names(self._layers)
 
     @property
     def layers(self) -> list[Layer]:
@@ -49,6 +52,10 @@ class Sequential(Model):
 
     def add(self, layer: Layer | Node) -> None:
         """Append a layer; not possible once the model is built."""
+        unique_names([*self._layers, *([layer] if isinstance(layer, Layer) else [])])
+        self._append(layer)
+
+    def _append(self, layer: Layer | Node) -> None:
         if core_of(self).runtime is not None:
             raise ValueError("a layer cannot be added to a model that is built; make a new Sequential of its layers")
         if isinstance(layer, Node):
@@ -58,7 +65,6 @@ class Sequential(Model):
             return
         if not isinstance(layer, Layer):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"`layers` must hold layers, got {layer!r}")
-        unique_names([*self._layers, layer])
         self._layers.append(layer)
 
     def children(self) -> dict[str, Layer]:

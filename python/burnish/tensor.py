@@ -44,7 +44,12 @@ class Tensor(Value):
     __hash__ = object.__hash__
 
     def __init__(self, array: Any, requires_grad: bool = False, device: str = "cpu") -> None:  # noqa: FBT001, FBT002
+        if isinstance(array, np.ma.MaskedArray):
+            raise TypeError("`array` must be a plain array, got a masked one; fill it first")
         self._handle = _burnish.Tensor(np.asarray(array), requires_grad, device)
+
+    def __reduce__(self) -> Any:
+        return Tensor, (self.numpy(), self.requires_grad, self.device)
 
     @property
     def shape(self) -> Shape:
@@ -148,6 +153,8 @@ class Tensor(Value):
 
 def from_dlpack(source: Any) -> Tensor:
     """Make a tensor of anything on the host that speaks DLPack: an array of PyTorch, JAX or NumPy."""
+    if not hasattr(source, "__dlpack__"):
+        raise TypeError(f"`source` must speak DLPack, got {type(source).__name__}; bn.Tensor takes other arrays")
     return Tensor(np.from_dlpack(source))
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import activations, ops
 from .._errors import number
-from .base import Layer
+from .base import OneInput
 
 if TYPE_CHECKING:
     from .._value import Value
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 
-class Activation(Layer):
+class Activation(OneInput):
     """Apply an activation by name ("relu", "gelu", "softmax", …) or any function of a value."""
 
     def __init__(self, activation: activations.Activation, *, name: str | None = None) -> None:
@@ -41,7 +41,7 @@ class Activation(Layer):
         return self._activate(x)
 
 
-class _Named(Layer):
+class _Named(OneInput):
     _activation = ""
 
     def call(self, x: Any) -> Value:
@@ -97,7 +97,7 @@ class SELU(_Named):
     _activation = "selu"
 
 
-class GELU(Layer):
+class GELU(OneInput):
     """x · Φ(x); `approximate=True` computes it by tanh (Hendrycks and Gimpel 2016)."""
 
     def __init__(self, *, approximate: bool = False, name: str | None = None) -> None:
@@ -109,7 +109,7 @@ class GELU(Layer):
         return ops.gelu(x, approximate=self.approximate)
 
 
-class LeakyReLU(Layer):
+class LeakyReLU(OneInput):
     """x where positive, negative_slope · x elsewhere; the slope's default is Keras's."""
 
     def __init__(self, negative_slope: float = 0.3, *, name: str | None = None) -> None:
@@ -121,7 +121,7 @@ class LeakyReLU(Layer):
         return ops.leaky_relu(x, self.negative_slope)
 
 
-class ELU(Layer):
+class ELU(OneInput):
     """x where positive, alpha · (e^x - 1) elsewhere (Clevert et al. 2016)."""
 
     def __init__(self, alpha: float = 1.0, *, name: str | None = None) -> None:
@@ -133,7 +133,7 @@ class ELU(Layer):
         return ops.elu(x, self.alpha)
 
 
-class Softmax(Layer):
+class Softmax(OneInput):
     """exp(x) / Σ exp(x) along an axis. Losses here take logits: leave it out before `cross_entropy`."""
 
     def __init__(self, axis: int = -1, *, name: str | None = None) -> None:
@@ -145,7 +145,7 @@ class Softmax(Layer):
         return ops.softmax(x, self.axis)
 
 
-class LogSoftmax(Layer):
+class LogSoftmax(OneInput):
     """x - log Σ exp(x) along an axis."""
 
     def __init__(self, axis: int = -1, *, name: str | None = None) -> None:

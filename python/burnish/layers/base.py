@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from .._symbol import Trace
 
-__all__ = ["Layer", "layer_paths", "layers_and_paths", "snake_case", "unique_names"]
+__all__ = ["Layer", "OneInput", "layer_paths", "layers_and_paths", "snake_case", "unique_names"]
 
 _ROLES = ("kernel", "embedding", "bias", "scale")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -145,6 +145,23 @@ class Layer:
         return trace
 
 
+class OneInput(Layer):
+    """The base of our layers of a single value."""
+
+    def __call__(self, *inputs: Any, training: bool | None = None) -> Any:
+        """Apply the layer to one value."""
+        several = inputs if len(inputs) != 1 else inputs[0]
+        if is_dict(several) or (is_sequence(several) and (len(inputs) != 1 or any(map(_is_value, several)))):
+            raise ValueError(
+                f"{self.default_name}: expected a single value, got a {type(several).__name__} of {len(several)}"
+            )
+        return super().__call__(*inputs, training=training)
+
+
+def _is_value(leaf: object) -> bool:
+    return isinstance(leaf, Value)
+
+
 def snake_case(name: str) -> str:
     """Return `BatchNorm` as `batch_norm`."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
@@ -153,14 +170,11 @@ def snake_case(name: str) -> str:
 def unique_names(layers: Sequence[Layer]) -> dict[str, Layer]:
     """Name layers by their given names and classes: dense, dense_1, dense_2."""
     taken: dict[str, Layer] = {}
-    seen: set[int] = set()
-    for layer in layers:
-        if id(layer) in seen:
-            continue
-        seen.add(id(layer))
+    numbers: dict[str, int] = {}
+    for layer in {id(layer): layer for layer in layers}.values():
         if layer.name is not None and layer.name in taken:
             raise ValueError(f"two layers are named {layer.name!r}")
-        taken[_free(layer.default_name, taken)] = layer
+        taken[_free(layer.default_name, taken, numbers)] = layer
     return taken
 
 
@@ -201,11 +215,12 @@ def _numbered(values: Any) -> dict[str, Any]:
     return {str(index): value for index, value in enumerate(values)}
 
 
-def _free(name: str, taken: dict[str, Layer]) -> str:
-    number, free = 0, name
+def _free(name: str, taken: dict[str, Layer], numbers: dict[str, int]) -> str:
+    """Return the name, numbered from where the last one like it stopped."""
+    free = name
     while free in taken:
-        number += 1
-        free = f"{name}_{number}"
+        numbers[name] = numbers.get(name, 0) + 1
+        free = f"{name}_{numbers[name]}"
     return free
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .. import activations, initializers, ops
 from .._errors import boolean, choice, integer
 from ._window import check_images, paddings, pair
-from .base import Layer
+from .base import OneInput
 
 if TYPE_CHECKING:
     from .._value import Value
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Conv2D"]
 
 
-class Conv2D(Layer):
+class Conv2D(OneInput):
     """Cross-correlation of images with learnt kernels: `(batch, h, w, in) -> (batch, h', w', filters)`.
 
     Parameters

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import activations, initializers, ops
 from .._errors import boolean, integer
-from .base import Layer
+from .base import OneInput
 
 if TYPE_CHECKING:
     from .._value import Value
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Dense"]
 
 
-class Dense(Layer):
+class Dense(OneInput):
     """activation(x · kernel + bias) over the last axis: `(batch, …, in) -> (batch, …, units)`.
 
     Parameters

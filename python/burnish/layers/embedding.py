@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import initializers, ops
 from .._errors import integer
-from .base import Layer
+from .base import OneInput
 
 if TYPE_CHECKING:
     from .._value import Value
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Embedding"]
 
 
-class Embedding(Layer):
+class Embedding(OneInput):
     """A learnt vector for each integer below `input_dim`: `(batch, …) -> (batch, …, output_dim)`.
 
     Parameters

@@ -6,6 +6,7 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from .. import ops
+from .._errors import integer
 from .._structure import is_sequence
 from .base import Layer
 
@@ -43,7 +44,9 @@ class Concatenate(Layer):
 
     def __init__(self, axis: int = -1, *, name: str | None = None) -> None:
         super().__init__(name)
-        self.axis = axis
+        self.axis = integer("axis", axis, -(2**31))
+        if axis == 0:
+            raise ValueError("`axis` must not be 0, the batch")
 
     def call(self, *inputs: Any) -> Value:
         """Compute the layer's value."""

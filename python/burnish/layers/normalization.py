@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import ops
 from .._errors import boolean, number
-from .base import Layer
+from .base import OneInput
 
 if TYPE_CHECKING:
     from .._value import Value
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["BatchNorm", "LayerNorm"]
 
 
-class BatchNorm(Layer):
+class BatchNorm(OneInput):
     """(x - mean) / sqrt(variance + epsilon) · scale + offset, per feature of the last axis (Ioffe and Szegedy 2015).
 
     In training, mean and biased variance are those of the micro-batch; the buffers `moving_mean` and `moving_variance`
@@ -86,7 +86,7 @@ def _bessel(x: Any) -> Value:
     return count / ops.maximum(count - 1.0, 1.0)
 
 
-class LayerNorm(Layer):
+class LayerNorm(OneInput):
     """(x - mean) / sqrt(variance + epsilon) · scale + offset, statistics over the last axis (Ba et al. 2016).
 
     Parameters

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .. import ops
 from .._errors import choice
 from ._window import check_images, paddings, pair
-from .base import Layer
+from .base import Layer, OneInput
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["AvgPool2D", "GlobalAvgPool", "GlobalMaxPool", "MaxPool2D"]
 
 
-class _Pool2D(Layer):
+class _Pool2D(OneInput):
     def __init__(
         self,
         pool_size: int | tuple[int, int] = 2,
@@ -61,7 +61,7 @@ class AvgPool2D(_Pool2D):
         return self._pooled(ops.avg_pool2d, x)
 
 
-class GlobalAvgPool(Layer):
+class GlobalAvgPool(OneInput):
     """The mean over all places: `(batch, …, c) -> (batch, c)`."""
 
     def call(self, x: Any) -> Value:
@@ -69,7 +69,7 @@ class GlobalAvgPool(Layer):
         return ops.mean(x, _places(self, x))
 
 
-class GlobalMaxPool(Layer):
+class GlobalMaxPool(OneInput):
     """The largest element over all places: `(batch, …, c) -> (batch, c)`."""
 
     def call(self, x: Any) -> Value:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import ops
 from .._errors import number
-from .base import Layer
+from .base import OneInput
 
 if TYPE_CHECKING:
     from .._value import Value
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Dropout", "GaussianNoise"]
 
 
-class Dropout(Layer):
+class Dropout(OneInput):
     """In training, set a random fraction `rate` of x to 0 and divide the rest by 1 - rate (Srivastava et al. 2014)."""
 
     def __init__(self, rate: float, *, name: str | None = None) -> None:
@@ -26,7 +26,7 @@ class Dropout(Layer):
         return ops.dropout(x, self.rate) if training and self.rate > 0 else x
 
 
-class GaussianNoise(Layer):
+class GaussianNoise(OneInput):
     """In training, add normal noise of standard deviation `stddev`."""
 
     def __init__(self, stddev: float, *, name: str | None = None) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import ops
 from .._errors import integer
-from .base import Layer
+from .._structure import is_sequence
+from .base import OneInput
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Flatten", "Permute", "Reshape"]
 
 
-class Flatten(Layer):
+class Flatten(OneInput):
     """`(batch, a, b, …) -> (batch, a · b · …)`."""
 
     def call(self, x: Any) -> Value:
@@ -25,12 +26,13 @@ class Flatten(Layer):
         return ops.reshape(x, (x.shape[0], math.prod(x.shape[1:])))
 
 
-class Reshape(Layer):
+class Reshape(OneInput):
     """`(batch, …) -> (batch, *target_shape)`; one length may be -1 and is worked out."""
 
-    def __init__(self, target_shape: Sequence[int], *, name: str | None = None) -> None:
+    def __init__(self, target_shape: int | Sequence[int], *, name: str | None = None) -> None:
         super().__init__(name)
-        self.target_shape = tuple(integer("target_shape", length, -1) for length in target_shape)
+        lengths = target_shape if is_sequence(target_shape) else (target_shape,)
+        self.target_shape = tuple(integer("target_shape", length, -1) for length in lengths)
         if self.target_shape.count(-1) > 1:
             raise ValueError(f"`target_shape` may hold one -1, got {self.target_shape}")
 
@@ -45,12 +47,12 @@ class Reshape(Layer):
         return ops.reshape(x, (x.shape[0], *shape))
 
 
-class Permute(Layer):
+class Permute(OneInput):
     """Reorder the axes of a sample, counted from 1: `Permute((2, 1))` turns `(batch, a, b)` into `(batch, b, a)`."""
 
     def __init__(self, dims: Sequence[int], *, name: str | None = None) -> None:
         super().__init__(name)
-        self.dims = tuple(integer("dims", axis, 1) for axis in dims)
+        self.dims = tuple(integer("dims", axis, 1) for axis in (dims if is_sequence(dims) else (dims,)))
         if sorted(self.dims) != list(range(1, len(self.dims) + 1)):
             raise ValueError(f"`dims` must be an order of 1 to {len(self.dims)}, got {self.dims}")
 

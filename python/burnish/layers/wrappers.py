@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .base import Layer
+from .base import Layer, OneInput
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ class Lambda(Layer):
         return self.function(*inputs)
 
 
-class Residual(Layer):
+class Residual(OneInput):
     """x + layer(x) (He et al. 2016); the layer, often a `Sequential`, keeps the shape of x."""
 
     def __init__(self, layer: Layer, *, name: str | None = None) -> None:
