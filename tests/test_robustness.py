@@ -67,7 +67,7 @@ REFUSED = {
     "one row of nothing": ({"x": []}, "`x` must have at least one row"),
     "tuple": ({"x": (X,)}, r"dense: expected a single value, got a tuple of 1; `x.0` has shape \(batch, 4\)"),
     "dict": ({"x": {"a": X}}, r"dense: expected a single value, got a dict of 1; `x.a` has shape \(batch, 4\)"),
-    "one axis": ({"x": X[:, 0]}, r"`x` has shape \(batch,\)"),
+    "one axis": ({"x": X[:, 0]}, r"dense: expected .* got \(batch,\); `x` has shape \(batch,\)"),
     "targets in a dict": ({"y": {"a": Y}}, r"`y` must be a single array for this loss, got a dict \(a\)"),
     "targets in a tuple": ({"y": (Y,)}, "`y` must be a single array for this loss"),
     "huge batch": ({"batch_size": 2**70}, "`batch_size` must be an integer of at most"),
@@ -330,3 +330,13 @@ def test_paths_may_be_bytes(tmp_path):
     path = bytes(tmp_path / "model")
     model.save(path)
     assert np.array_equal(bn.load(path).predict(X), model.predict(X))
+
+
+def test_a_history_without_epochs_can_be_drawn():
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    history = classifier().fit(X, Y, epochs=0, verbose=0)
+    assert history.plot().axes
+    history = classifier().fit(X, Y, verbose=0)
+    with pytest.raises(ValueError, match="`axes` must hold one for each of loss, got 2"):
+        history.plot(axes=[None, None])

@@ -80,7 +80,9 @@ class History:
 
             _, axes = plt.subplots(1, max(len(names), 1), figsize=(5 * max(len(names), 1), 3.5), squeeze=False)
         axes = np.ravel(axes)
-        for name, axis in zip(names, axes, strict=True):
+        if names and len(axes) != len(names):
+            raise ValueError(f"`axes` must hold one for each of {', '.join(names)}, got {len(axes)}")
+        for name, axis in zip(names, axes, strict=False):
             _draw(axis, name, self.epoch, self.history)
         figure = axes[0].figure
         figure.tight_layout()

@@ -39,7 +39,7 @@ class Model(Layer):
     Notes
     -----
     A model inside a model is a layer. What it has learnt is copied into the outer model when that one is built; from
-    then on each has its own numbers.
+    then on each has its own numbers. To copy a model, save it and load it: the copy runs without the code.
 
     Examples
     --------

@@ -6,6 +6,7 @@ from typing import Any
 
 from .._errors import choice, integer
 from .._structure import is_sequence
+from ..losses import show
 
 __all__ = ["check_images", "paddings", "pair"]
 
@@ -21,7 +22,7 @@ def pair(argument: str, value: Any) -> tuple[int, int]:
 def check_images(name: str, shape: tuple[int | None, ...]) -> None:
     """Raise unless the shape is that of images."""
     if len(shape) != 4:
-        raise ValueError(f"{name}: expected images of shape (batch, height, width, channels), got {shape}")
+        raise ValueError(f"{name}: expected images of shape (batch, height, width, channels), got {show(shape)}")
 
 
 def paddings(

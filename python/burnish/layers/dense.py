@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import activations, initializers, ops
 from .._errors import boolean, integer
+from ..losses import show
 from .base import OneInput
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Dense(OneInput):
     def call(self, x: Any) -> Value:
         """Compute the layer's value."""
         if x.ndim < 2:
-            raise ValueError(f"{self.default_name}: expected an input of shape (batch, features), got {x.shape}")
+            raise ValueError(f"{self.default_name}: expected an input of shape (batch, features), got {show(x.shape)}")
         kernel = self.parameter("kernel", (x.shape[-1], self.units), self.kernel_initializer)
         bias = self.parameter("bias", (self.units,), self.bias_initializer, role="bias") if self.use_bias else None
         fused = activations.fused(self.activation)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import ops
 from .._errors import choice
+from ..losses import show
 from ._window import check_images, paddings, pair
 from .base import Layer, OneInput
 
@@ -80,6 +81,6 @@ class GlobalMaxPool(OneInput):
 def _places(layer: Layer, x: Any) -> list[int]:
     if x.ndim < 3:
         raise ValueError(
-            f"{layer.default_name}: expected shape (batch, …, channels) with places between, got {x.shape}"
+            f"{layer.default_name}: expected shape (batch, …, channels) with places between, got {show(x.shape)}"
         )
     return list(range(1, x.ndim - 1))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .. import ops
 from .._errors import integer
 from .._structure import is_sequence
+from ..losses import show
 from .base import OneInput
 
 if TYPE_CHECKING:
@@ -59,5 +60,5 @@ class Permute(OneInput):
     def call(self, x: Any) -> Value:
         """Compute the layer's value."""
         if x.ndim != len(self.dims) + 1:
-            raise ValueError(f"{self.default_name}: expected {len(self.dims) + 1} axes, got shape {x.shape}")
+            raise ValueError(f"{self.default_name}: expected {len(self.dims) + 1} axes, got shape {show(x.shape)}")
         return ops.transpose(x, (0, *self.dims))
