@@ -61,7 +61,5 @@ fn optimizer<const RULE: usize>(bencher: Bencher, elements: usize) {
 fn matmul(bencher: Bencher, [rows, inner, columns]: [usize; 3]) {
     let a = Tensor::full(&[rows, inner], 0.5, DType::F32, &Device::cpu());
     let b = Tensor::full(&[inner, columns], 0.5, DType::F32, &Device::cpu());
-    bencher
-        .counter(ItemsCount::new(rows * inner * columns))
-        .bench_local(|| black_box(a.clone().matmul(b.clone())));
+    bencher.counter(ItemsCount::new(rows * inner * columns)).bench_local(|| black_box(a.clone().matmul(b.clone())));
 }

@@ -5,7 +5,7 @@ use std::ops::{Add, Div, Mul, Neg, Sub};
 /// A number, or a tensor of them: what an element-wise formula is written over.
 ///
 /// Implemented by `f32` and `f64` (fused loops over slices) and by [`Tensor`](crate::Tensor) (any device).
-/// Comparisons follow IEEE 754 so that NaN is never hidden: `greater_of(NaN, x)` is NaN.
+/// NaN is never hidden: the greater of two is NaN if either is.
 pub trait Number:
     Clone + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> + Neg<Output = Self>
 {
@@ -15,12 +15,14 @@ pub trait Number:
     fn times(self, constant: f64) -> Self;
     /// `constant / self`.
     fn recip_of(self, constant: f64) -> Self;
-    /// The larger of `self` and `constant`.
-    fn at_least(self, constant: f64) -> Self;
-    /// The smaller of `self` and `constant`.
-    fn at_most(self, constant: f64) -> Self;
-    /// The larger of two.
+    /// The greater of two; NaN if either is.
     fn greater_of(self, other: Self) -> Self;
+    /// The lesser of two; NaN if either is.
+    fn lesser_of(self, other: Self) -> Self;
+    /// The greater of `self` and `constant`.
+    fn at_least(self, constant: f64) -> Self;
+    /// The lesser of `self` and `constant`.
+    fn at_most(self, constant: f64) -> Self;
     /// 1 where positive, else 0.
     fn step(self) -> Self;
     /// -1, 0 or 1.
@@ -64,6 +66,19 @@ pub trait Number:
     }
 }
 
+/// Whether a value differs from itself.
+#[inline(always)]
+#[allow(clippy::eq_op)]
+pub(crate) fn is_nan<T: PartialOrd + Copy>(value: T) -> bool {
+    value != value
+}
+
+/// `a` if it is preferred or NaN, else `b`: so NaN of either stays, in two comparisons that vectorise.
+#[inline(always)]
+pub(crate) fn prefer<T: PartialOrd + Copy>(preferred: bool, a: T, b: T) -> T {
+    if preferred || is_nan(a) { a } else { b }
+}
+
 macro_rules! float_number {
     ($float:ty, $erf:path) => {
         impl Number for $float {
@@ -80,17 +95,21 @@ macro_rules! float_number {
                 constant as $float / self
             }
             #[inline(always)]
+            fn greater_of(self, other: Self) -> Self {
+                prefer(self > other, self, other)
+            }
+            #[inline(always)]
+            fn lesser_of(self, other: Self) -> Self {
+                prefer(self < other, self, other)
+            }
+            // The constant goes first: that it is no NaN is then found out once, outside the loop.
+            #[inline(always)]
             fn at_least(self, constant: f64) -> Self {
-                self.greater_of(constant as $float)
+                (constant as $float).greater_of(self)
             }
             #[inline(always)]
             fn at_most(self, constant: f64) -> Self {
-                let constant = constant as $float;
-                if self > constant { constant } else { self }
-            }
-            #[inline(always)]
-            fn greater_of(self, other: Self) -> Self {
-                if self < other { other } else { self }
+                (constant as $float).lesser_of(self)
             }
             #[inline(always)]
             fn step(self) -> Self {
@@ -164,3 +183,43 @@ macro_rules! float_number {
 
 float_number!(f32, libm::erff);
 float_number!(f64, libm::erf);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Device, Tensor};
+
+    /// Every pair of these, by IEEE 754's `maximum` and `minimum` (which keep NaN).
+    const VALUES: [f64; 6] = [f64::NAN, f64::NEG_INFINITY, -1.5, 0.0, 2.0, f64::INFINITY];
+
+    fn extremes(a: f64, b: f64) -> [f64; 2] {
+        if a.is_nan() || b.is_nan() { [f64::NAN; 2] } else { [a.max(b), a.min(b)] }
+    }
+
+    #[track_caller]
+    fn check(found: [f64; 2], expected: [f64; 2], what: &str) {
+        assert_eq!(found.map(f64::to_bits), expected.map(f64::to_bits), "{what}: {found:?}, not {expected:?}");
+    }
+
+    #[test]
+    fn extremes_keep_nan_of_either_operand() {
+        for a in VALUES {
+            for b in VALUES {
+                let expected = extremes(a, b).map(|value| if value.is_nan() { f64::NAN } else { value });
+                let canonical = |value: f64| if value.is_nan() { f64::NAN } else { value };
+                check([a.greater_of(b), a.lesser_of(b)].map(canonical), expected, "two f64");
+                check([a.at_least(b), a.at_most(b)].map(canonical), expected, "f64 and a constant");
+                let (x, y) = (a as f32, b as f32);
+                let narrow = [x.greater_of(y), x.lesser_of(y)].map(|value| canonical(value.into()));
+                check(narrow, expected, "two f32");
+                for device in [Device::cpu(), Device::ndarray()] {
+                    let [x, y] = [a, b].map(|value| Tensor::from_values(vec![value], &[1], &device));
+                    let both = [x.clone().greater_of(y.clone()), x.clone().lesser_of(y)];
+                    check(both.map(|found| canonical(found.scalar())), expected, "two tensors");
+                    let one = [x.clone().at_least(b), x.at_most(b)];
+                    check(one.map(|found| canonical(found.scalar())), expected, "a tensor and a constant");
+                }
+            }
+        }
+    }
+}

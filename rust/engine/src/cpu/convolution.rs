@@ -24,6 +24,10 @@ pub(crate) struct Sizes {
 /// Bytes of unrolled patches that fit the second-level cache beside the kernel and the output.
 const TILE_BYTES: usize = 192 * 1024;
 
+/// Elements of all partial gradients of a kernel together. How many there are depends on sizes alone and not on the number of
+/// threads, so that the order of additions does not either.
+const PARTIAL_ELEMENTS: usize = 1 << 23;
+
 impl Sizes {
     fn image(&self) -> usize {
         self.input.iter().product()
@@ -64,43 +68,55 @@ impl Sizes {
     }
 }
 
-/// Unrolls the patches under some rows of output: `[rows · width, patch]`.
-fn unroll<E: Real>(sizes: &Sizes, image: &[E], group: usize, rows: std::ops::Range<usize>, patches: &mut [E]) {
+/// Calls `body(place in the patches, place in the image or `None` in the border, length)` for each run of neighbours of
+/// the patches under some rows of output: `[rows · width, patch]`.
+#[inline(always)]
+fn for_runs(
+    sizes: &Sizes,
+    group: usize,
+    rows: std::ops::Range<usize>,
+    mut body: impl FnMut(usize, Option<usize>, usize),
+) {
     let [height, width, channels] = sizes.input;
     let depth = sizes.group_channels();
     let window = &sizes.window;
-    let mut to = 0;
+    let run = window.size[1] * depth;
+    let mut patch = 0;
     for row in rows {
         for column in 0..sizes.output[1] {
             for window_row in 0..window.size[0] {
-                let run = window.size[1] * depth;
                 let Some(y) = window.source(0, row, window_row, height) else {
-                    patches[to..to + run].fill(E::default());
-                    to += run;
+                    body(patch, None, run);
+                    patch += run;
                     continue;
                 };
                 let first = window.source(1, column, 0, width);
                 let last = window.source(1, column, window.size[1] - 1, width);
                 if let (Some(x), Some(_), 1, true) = (first, last, window.dilation[1], depth == channels) {
-                    let from = (y * width + x) * channels;
-                    copy_run(&mut patches[to..to + run], &image[from..from + run]);
-                    to += run;
+                    body(patch, Some((y * width + x) * channels), run);
+                    patch += run;
                     continue;
                 }
                 for window_column in 0..window.size[1] {
-                    let piece = &mut patches[to..to + depth];
-                    match window.source(1, column, window_column, width) {
-                        Some(x) => {
-                            let from = (y * width + x) * channels + group * depth;
-                            piece.copy_from_slice(&image[from..from + depth]);
-                        }
-                        None => piece.fill(E::default()),
-                    }
-                    to += depth;
+                    let x = window.source(1, column, window_column, width);
+                    body(patch, x.map(|x| (y * width + x) * channels + group * depth), depth);
+                    patch += depth;
                 }
             }
         }
     }
+}
+
+/// Copies the patches under some rows of output out of an image.
+#[inline(always)]
+fn unroll<E: Real>(sizes: &Sizes, image: &[E], group: usize, rows: std::ops::Range<usize>, patches: &mut [E]) {
+    for_runs(sizes, group, rows, |patch, place, length| {
+        let run = &mut patches[patch..patch + length];
+        match place {
+            Some(place) => copy_run(run, &image[place..place + length]),
+            None => run.fill(E::default()),
+        }
+    });
 }
 
 /// A copy without the call that `memcpy` costs on the few elements of thin images.
@@ -114,42 +130,24 @@ fn copy_run<E: Real>(to: &mut [E], from: &[E]) {
 }
 
 /// The transpose of [`unroll`]: adds patches to the image.
+#[inline(always)]
 fn roll<E: Real>(sizes: &Sizes, patches: &[E], group: usize, rows: std::ops::Range<usize>, image: &mut [E]) {
-    let [height, width, channels] = sizes.input;
-    let depth = sizes.group_channels();
-    let window = &sizes.window;
-    let mut from = 0;
-    for row in rows {
-        for column in 0..sizes.output[1] {
-            for window_row in 0..window.size[0] {
-                let run = window.size[1] * depth;
-                let Some(y) = window.source(0, row, window_row, height) else {
-                    from += run;
-                    continue;
-                };
-                let first = window.source(1, column, 0, width);
-                let last = window.source(1, column, window.size[1] - 1, width);
-                if let (Some(x), Some(_), 1, true) = (first, last, window.dilation[1], depth == channels) {
-                    let to = (y * width + x) * channels;
-                    add_run(&mut image[to..to + run], &patches[from..from + run]);
-                    from += run;
-                    continue;
-                }
-                for window_column in 0..window.size[1] {
-                    if let Some(x) = window.source(1, column, window_column, width) {
-                        let to = (y * width + x) * channels + group * depth;
-                        add_run(&mut image[to..to + depth], &patches[from..from + depth]);
-                    }
-                    from += depth;
-                }
-            }
+    for_runs(sizes, group, rows, |patch, place, length| {
+        if let Some(place) = place {
+            add_run(&mut image[place..place + length], &patches[patch..patch + length]);
         }
-    }
+    });
 }
 
+/// `to += from`, by blocks in registers: runs are short, and a check for aliases would cost as much as the sum.
 #[inline(always)]
 fn add_run<E: Real>(to: &mut [E], from: &[E]) {
-    to.iter_mut().zip(from).for_each(|(to, &from)| *to = *to + from);
+    let (to_blocks, to_rest) = to.as_chunks_mut::<8>();
+    let (from_blocks, from_rest) = from.as_chunks::<8>();
+    for (to, from) in to_blocks.iter_mut().zip(from_blocks) {
+        *to = std::array::from_fn(|lane| to[lane] + from[lane]);
+    }
+    to_rest.iter_mut().zip(from_rest).for_each(|(to, &from)| *to = *to + from);
 }
 
 /// `activation(conv(x) + bias)` for a whole batch.
@@ -214,7 +212,7 @@ pub(crate) fn backward<E: Real>(
 ) -> (Option<Vec<E>>, Option<Vec<E>>) {
     let (image, output) = (sizes.image(), sizes.pixels() * sizes.filters);
     let batch = x.len() / image.max(1);
-    let images = sizes.images_a_thread(batch);
+    let images = batch.div_ceil((PARTIAL_ELEMENTS / kernel.len().max(1)).clamp(4, 32)).max(1);
     let mut dx = if wanted[0] { vec![E::default(); x.len()] } else { Vec::new() };
     let mut pieces: Vec<&mut [E]> = if wanted[0] {
         dx.chunks_mut((images * image).max(1)).collect()

@@ -66,19 +66,6 @@ pub fn uninitialised<E: Real>(count: usize) -> Vec<E> {
     values
 }
 
-/// Adds rows: `out[j] = sum over i of x[i, j]`, in a fixed order.
-pub fn column_sums<E: Real>(x: &[E], width: usize) -> Vec<E> {
-    let mut sums = vec![E::default(); width];
-    vectorised!({
-        for row in x.chunks_exact(width) {
-            for (sum, &value) in sums.iter_mut().zip(row) {
-                *sum = *sum + value;
-            }
-        }
-    });
-    sums
-}
-
 /// `a += b`.
 pub fn accumulate<E: Real>(a: &mut [E], b: &[E]) {
     for_pieces(a, |offset, piece| {

@@ -25,117 +25,208 @@ impl Sizes {
         self.output[0] * self.output[1]
     }
 
-    /// Calls `body(output pixel, input pixel)` for each pair under a window.
+    /// Calls `body(output pixel, input pixels)` for each window with the pixels inside the image under it.
     #[inline(always)]
-    fn for_pairs(&self, mut body: impl FnMut(usize, usize)) {
+    fn for_windows(&self, mut body: impl FnMut(usize, &[usize])) {
         let [height, width, _] = self.input;
+        let mut places = Vec::with_capacity(self.window.size[0] * self.window.size[1]);
         for row in 0..self.output[0] {
             for column in 0..self.output[1] {
+                places.clear();
                 for window_row in 0..self.window.size[0] {
                     let Some(y) = self.window.source(0, row, window_row, height) else {
                         continue;
                     };
-                    for window_column in 0..self.window.size[1] {
-                        if let Some(x) = self.window.source(1, column, window_column, width) {
-                            body(row * self.output[1] + column, y * width + x);
-                        }
-                    }
+                    let columns = 0..self.window.size[1];
+                    places.extend(columns.filter_map(|x| Some(y * width + self.window.source(1, column, x, width)?)));
                 }
+                body(row * self.output[1] + column, &places);
             }
         }
     }
 
     /// The number of pixels inside the image under each window.
-    pub(crate) fn counts<E: Real>(&self) -> Vec<E> {
+    pub(crate) fn counts(&self) -> Vec<f64> {
         let mut counts = vec![0.0; self.pixels()];
-        self.for_pairs(|output, _| counts[output] += 1.0);
-        counts.into_iter().map(E::from_f64).collect()
+        self.for_windows(|output, places| counts[output] = places.len() as f64);
+        counts
+    }
+
+    /// The elements of image `index` of a batch, `length` each.
+    fn of_image<E>(values: &[E], index: usize, length: usize) -> &[E] {
+        &values[index * length..][..length]
     }
 }
 
-/// Runs `body(y, x)` on each image of a batch, in parallel.
-fn for_images<E: Real>(out: &mut [E], length: usize, body: impl Fn(usize, &mut [E]) + Sync) {
-    out.par_chunks_mut(length.max(1)).enumerate().for_each(|(index, image)| vectorised!(body(index, image)));
+/// Channels that one pass handles in registers: local arrays leave the compiler no alias to check.
+const LANES: usize = 8;
+
+/// Runs a function of a block of channels over all of them.
+macro_rules! for_channels {
+    ($channels:expr, |$channel:ident| $block:ident($($argument:expr),*)) => {
+        let whole = $channels / LANES * LANES;
+        for $channel in (0..whole).step_by(LANES) {
+            $block::<E, LANES>($($argument),*);
+        }
+        for $channel in whole..$channels {
+            $block::<E, 1>($($argument),*);
+        }
+    };
+}
+
+#[inline(always)]
+fn load<E: Real, const L: usize>(values: &[E], at: usize) -> [E; L] {
+    values[at..at + L].try_into().expect("L elements")
+}
+
+#[inline(always)]
+fn store<E: Real, const L: usize>(values: &mut [E], at: usize, block: [E; L]) {
+    values[at..at + L].copy_from_slice(&block);
 }
 
 /// The greatest under each window; NaN if one is there.
 pub(crate) fn max<E: Real>(sizes: &Sizes, x: &[E]) -> Vec<E> {
     let channels = sizes.input[2];
-    let images = x.len() / sizes.image().max(1);
-    let mut y = uninitialised::<E>(images * sizes.pixels() * channels);
-    for_images(&mut y, sizes.pixels() * channels, |index, y| {
-        let x = &x[index * sizes.image()..][..sizes.image()];
-        y.fill(E::from_f64(f64::NEG_INFINITY));
-        sizes.for_pairs(|output, input| {
-            let y = &mut y[output * channels..][..channels];
-            for (y, &x) in y.iter_mut().zip(&x[input * channels..][..channels]) {
-                // Written so that NaN, once there, stays.
-                *y = if *y >= x || *y != *y { *y } else { x };
-            }
-        });
+    let (image, output) = (sizes.image(), sizes.pixels() * channels);
+    let mut y = uninitialised::<E>(x.len() / image.max(1) * output);
+    y.par_chunks_mut(output.max(1)).enumerate().for_each(|(index, y)| {
+        let x = Sizes::of_image(x, index, image);
+        vectorised!(sizes.for_windows(|pixel, places| {
+            for_channels!(channels, |channel| max_block(x, y, places, channels, pixel, channel));
+        }));
     });
     y
+}
+
+#[inline(always)]
+fn max_block<E: Real, const L: usize>(
+    x: &[E],
+    y: &mut [E],
+    places: &[usize],
+    channels: usize,
+    pixel: usize,
+    channel: usize,
+) {
+    let mut greatest = [E::from_f64(f64::NEG_INFINITY); L];
+    for place in places {
+        let values = load::<E, L>(x, place * channels + channel);
+        (0..L).for_each(|lane| greatest[lane] = greatest[lane].greater_of(values[lane]));
+    }
+    store(y, pixel * channels + channel, greatest);
 }
 
 /// Sends each gradient to the first place under its window that holds the greatest value.
 pub(crate) fn max_backward<E: Real>(sizes: &Sizes, x: &[E], y: &[E], gradient: &[E]) -> Vec<E> {
     let channels = sizes.input[2];
-    let output_length = sizes.pixels() * channels;
+    let (image, output) = (sizes.image(), sizes.pixels() * channels);
     let mut dx = vec![E::default(); x.len()];
-    for_images(&mut dx, sizes.image(), |index, dx| {
-        let x = &x[index * sizes.image()..][..sizes.image()];
-        let y = &y[index * output_length..][..output_length];
-        let mut left = gradient[index * output_length..][..output_length].to_vec();
-        sizes.for_pairs(|output, input| {
-            let (out, inp) = (output * channels, input * channels);
-            let dx = &mut dx[inp..inp + channels];
-            let left = &mut left[out..out + channels];
-            let (x, y) = (&x[inp..inp + channels], &y[out..out + channels]);
-            for channel in 0..channels {
-                let here = x[channel] == y[channel];
-                let share = if here { left[channel] } else { E::default() };
-                dx[channel] = dx[channel] + share;
-                left[channel] = if here { E::default() } else { left[channel] };
-            }
-        });
+    dx.par_chunks_mut(image.max(1)).enumerate().for_each(|(index, dx)| {
+        let x = Sizes::of_image(x, index, image);
+        let [y, gradient] = [y, gradient].map(|values| Sizes::of_image(values, index, output));
+        vectorised!(sizes.for_windows(|pixel, places| {
+            let at = pixel * channels;
+            for_channels!(channels, |channel| max_backward_block(
+                x,
+                load(y, at + channel),
+                load(gradient, at + channel),
+                dx,
+                places,
+                channels,
+                channel
+            ));
+        }));
     });
     dx
+}
+
+#[inline(always)]
+fn max_backward_block<E: Real, const L: usize>(
+    x: &[E],
+    greatest: [E; L],
+    mut left: [E; L],
+    dx: &mut [E],
+    places: &[usize],
+    channels: usize,
+    channel: usize,
+) {
+    for place in places {
+        let at = place * channels + channel;
+        let (values, mut to) = (load::<E, L>(x, at), load::<E, L>(dx, at));
+        for lane in 0..L {
+            let here = values[lane] == greatest[lane];
+            to[lane] = to[lane] + if here { left[lane] } else { E::default() };
+            left[lane] = if here { E::default() } else { left[lane] };
+        }
+        store(dx, at, to);
+    }
 }
 
 /// The mean of the pixels inside the image under each window.
 pub(crate) fn average<E: Real>(sizes: &Sizes, x: &[E]) -> Vec<E> {
     let channels = sizes.input[2];
-    let images = x.len() / sizes.image().max(1);
-    let counts = sizes.counts::<E>();
-    let mut y = vec![E::default(); images * sizes.pixels() * channels];
-    for_images(&mut y, sizes.pixels() * channels, |index, y| {
-        let x = &x[index * sizes.image()..][..sizes.image()];
-        sizes.for_pairs(|output, input| {
-            let y = &mut y[output * channels..][..channels];
-            y.iter_mut().zip(&x[input * channels..]).for_each(|(y, &x)| *y = *y + x);
-        });
-        for (pixel, &count) in y.chunks_exact_mut(channels.max(1)).zip(&counts) {
-            pixel.iter_mut().for_each(|y| *y = *y / count);
-        }
+    let (image, output) = (sizes.image(), sizes.pixels() * channels);
+    let mut y = uninitialised::<E>(x.len() / image.max(1) * output);
+    y.par_chunks_mut(output.max(1)).enumerate().for_each(|(index, y)| {
+        let x = Sizes::of_image(x, index, image);
+        vectorised!(sizes.for_windows(|pixel, places| {
+            for_channels!(channels, |channel| average_block(x, y, places, channels, pixel, channel));
+        }));
     });
     y
+}
+
+#[inline(always)]
+fn average_block<E: Real, const L: usize>(
+    x: &[E],
+    y: &mut [E],
+    places: &[usize],
+    channels: usize,
+    pixel: usize,
+    channel: usize,
+) {
+    let mut sum = [E::default(); L];
+    for place in places {
+        let values = load::<E, L>(x, place * channels + channel);
+        (0..L).for_each(|lane| sum[lane] = sum[lane] + values[lane]);
+    }
+    let count = E::from_f64(places.len() as f64);
+    store(y, pixel * channels + channel, sum.map(|sum| sum / count));
 }
 
 /// Shares each gradient out equally among the pixels under its window.
 pub(crate) fn average_backward<E: Real>(sizes: &Sizes, gradient: &[E]) -> Vec<E> {
     let channels = sizes.input[2];
-    let output_length = sizes.pixels() * channels;
-    let images = gradient.len() / output_length.max(1);
-    let counts = sizes.counts::<E>();
-    let mut dx = vec![E::default(); images * sizes.image()];
-    for_images(&mut dx, sizes.image(), |index, dx| {
-        let gradient = &gradient[index * output_length..][..output_length];
-        sizes.for_pairs(|output, input| {
-            let dx = &mut dx[input * channels..][..channels];
-            for (dx, &g) in dx.iter_mut().zip(&gradient[output * channels..]) {
-                *dx = *dx + g / counts[output];
-            }
-        });
+    let (image, output) = (sizes.image(), sizes.pixels() * channels);
+    let mut dx = vec![E::default(); gradient.len() / output.max(1) * image];
+    dx.par_chunks_mut(image.max(1)).enumerate().for_each(|(index, dx)| {
+        let gradient = Sizes::of_image(gradient, index, output);
+        vectorised!(sizes.for_windows(|pixel, places| {
+            let at = pixel * channels;
+            for_channels!(channels, |channel| average_backward_block(
+                load(gradient, at + channel),
+                dx,
+                places,
+                channels,
+                channel
+            ));
+        }));
     });
     dx
+}
+
+#[inline(always)]
+fn average_backward_block<E: Real, const L: usize>(
+    gradient: [E; L],
+    dx: &mut [E],
+    places: &[usize],
+    channels: usize,
+    channel: usize,
+) {
+    let count = E::from_f64(places.len() as f64);
+    for place in places {
+        let at = place * channels + channel;
+        let mut to = load::<E, L>(dx, at);
+        (0..L).for_each(|lane| to[lane] = to[lane] + gradient[lane] / count);
+        store(dx, at, to);
+    }
 }

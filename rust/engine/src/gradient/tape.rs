@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value as Json;
 
 use crate::ops::{self, Context, Kept, Operation};
-use crate::program::{Dim, Kind, Type};
+use crate::program::{Dim, Kind, Type, show_lengths};
 use crate::random::{Purpose, Stream};
 use crate::tensor::{DType, Tensor};
 use crate::{Error, Result};
@@ -24,6 +24,7 @@ pub struct Variable {
 struct Origin {
     /// Grows along the tape, so that going back by number visits every user before its inputs.
     number: u64,
+    leaf: bool,
     made_by: Mutex<Option<MadeBy>>,
     gradient: Mutex<Option<Tensor>>,
 }
@@ -41,6 +42,7 @@ impl Origin {
     fn new(made_by: Option<MadeBy>) -> Arc<Self> {
         Arc::new(Self {
             number: COUNTER.fetch_add(1, Ordering::Relaxed),
+            leaf: made_by.is_none(),
             made_by: Mutex::new(made_by),
             gradient: Mutex::new(None),
         })
@@ -106,8 +108,8 @@ impl Variable {
             .ok_or_else(|| Error::value("backward: nothing that this tensor was made from has requires_grad=True"))?;
         if self.tensor.len() != 1 {
             return Err(Error::value(format!(
-                "backward: expected a tensor of one element (a loss), got shape {:?}",
-                self.tensor.shape()
+                "backward: expected a tensor of one element (a loss), got shape {}",
+                show_lengths(&self.tensor.shape())
             )));
         }
         let one = Tensor::full(&self.tensor.shape(), 1.0, self.tensor.dtype(), &self.tensor.device());
@@ -115,7 +117,13 @@ impl Variable {
         while let Some((_, (origin, gradient))) = pending.pop_last() {
             match origin.take() {
                 Some(made_by) => propagate(made_by, gradient, &mut pending),
-                None => add_to(&mut lock(&origin.gradient), gradient),
+                None if !origin.leaf => {
+                    return Err(Error::value("backward: was called before on what this was made from; compute it again"));
+                }
+                None => {
+                    let mut sum = lock(&origin.gradient);
+                    *sum = Some(gradient.added_to(sum.take()));
+                }
             }
         }
         Ok(())
@@ -129,20 +137,9 @@ fn propagate(made_by: MadeBy, gradient: Tensor, pending: &mut BTreeMap<u64, (Arc
         let (Some(input), Some(gradient)) = (input, gradient) else {
             continue;
         };
-        let entry = pending.remove(&input.number);
-        let sum = match entry {
-            Some((_, sum)) => sum.accumulate(gradient),
-            None => gradient,
-        };
-        pending.insert(input.number, (input, sum));
+        let sum = pending.remove(&input.number).map(|(_, sum)| sum);
+        pending.insert(input.number, (input, gradient.added_to(sum)));
     }
-}
-
-fn add_to(sum: &mut Option<Tensor>, gradient: Tensor) {
-    *sum = Some(match sum.take() {
-        Some(sum) => sum.accumulate(gradient),
-        None => gradient,
-    });
 }
 
 /// Applies an operation of the table to eager values, checking shapes and devices first.
@@ -195,7 +192,7 @@ fn common(name: &str, inputs: &[Variable]) -> Result<(crate::Device, DType)> {
             && let Some(other) = same.find(|other| *other != first)
         {
             return Err(Error::Type(format!(
-                "{name}: expected tensors of one type, got {} and {}; convert one with .astype()",
+                "{name}: expected tensors of one type, got {} and {}; make both of one type",
                 first.name(),
                 other.name()
             )));

@@ -57,16 +57,8 @@ impl<R: Relation> Operation for Truth<R> {
         R::holds(a, b).into()
     }
 
-    fn keeps(&self) -> Keeps {
-        Keeps::NOTHING
-    }
-
     fn differentiable(&self) -> bool {
         false
-    }
-
-    fn gradient(&self, _: Kept, _: Tensor, _: &[bool]) -> Vec<Option<Tensor>> {
-        vec![None, None]
     }
 }
 
@@ -116,19 +108,11 @@ impl Operation for Not {
     }
 
     fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
-        inputs.remove(0).not().into()
-    }
-
-    fn keeps(&self) -> Keeps {
-        Keeps::NOTHING
+        inputs.remove(0).negated().into()
     }
 
     fn differentiable(&self) -> bool {
         false
-    }
-
-    fn gradient(&self, _: Kept, _: Tensor, _: &[bool]) -> Vec<Option<Tensor>> {
-        vec![None]
     }
 }
 
@@ -215,15 +199,7 @@ impl Operation for StopGradient {
         inputs.remove(0).into()
     }
 
-    fn keeps(&self) -> Keeps {
-        Keeps::NOTHING
-    }
-
     fn differentiable(&self) -> bool {
         false
-    }
-
-    fn gradient(&self, _: Kept, _: Tensor, _: &[bool]) -> Vec<Option<Tensor>> {
-        vec![None]
     }
 }

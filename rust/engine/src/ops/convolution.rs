@@ -5,8 +5,8 @@ use burn_dispatch::Dispatch;
 use serde::Deserialize;
 
 use super::elementwise::Activation;
+use super::reduction::sum_to;
 use super::{Context, Entry, Evaluation, Keeps, Kept, Operation, Window, entry};
-use crate::cpu;
 use crate::cpu::convolution::{Sizes, backward, forward};
 use crate::program::{Kind, Type, show};
 use crate::tensor::{DType, Real, Tensor};
@@ -115,9 +115,8 @@ impl Operation for Conv2d {
 
 impl Conv2d {
     fn forward_cpu<E: Real>(&self, inputs: Vec<Tensor>) -> Tensor {
-        let inputs: Vec<Tensor> =
-            inputs.into_iter().map(|input| input.contiguous_cpu::<E>().expect("on the cpu device")).collect();
-        let slice = |index: usize| inputs[index].as_slice::<E>().expect("contiguous");
+        let inputs: Vec<Tensor> = inputs.into_iter().map(|input| input.contiguous::<E>()).collect();
+        let slice = |index: usize| inputs[index].elements::<E>();
         let shape = inputs[0].shape();
         let sizes = self.sizes(&shape, &inputs[1].shape());
         let bias = (inputs.len() == 3).then(|| slice(2));
@@ -126,15 +125,14 @@ impl Conv2d {
     }
 
     fn backward_cpu<E: Real>(&self, inputs: &[Tensor], gradient: Tensor, wanted: &[bool]) -> Vec<Option<Tensor>> {
-        let contiguous = |tensor: &Tensor| tensor.clone().contiguous_cpu::<E>().expect("on the cpu device");
+        let contiguous = |tensor: &Tensor| tensor.clone().contiguous::<E>();
         let (x, kernel, gradient) = (contiguous(&inputs[0]), contiguous(&inputs[1]), contiguous(&gradient));
         let sizes = self.sizes(&x.shape(), &kernel.shape());
-        let g = gradient.as_slice::<E>().expect("contiguous");
         let (dx, dkernel) = backward(
             &sizes,
-            x.as_slice::<E>().expect("contiguous"),
-            kernel.as_slice::<E>().expect("contiguous"),
-            g,
+            x.elements::<E>(),
+            kernel.elements::<E>(),
+            gradient.elements::<E>(),
             [wanted[0], wanted[1]],
         );
         let mut gradients = vec![
@@ -142,8 +140,7 @@ impl Conv2d {
             dkernel.map(|dkernel| Tensor::from_vec(dkernel, &kernel.shape())),
         ];
         if let Some(&wanted) = wanted.get(2) {
-            let sums = || Tensor::from_vec(cpu::column_sums(g, sizes.filters), &[sizes.filters]);
-            gradients.push(wanted.then(sums));
+            gradients.push(wanted.then(|| sum_to(gradient, &[sizes.filters])));
         }
         gradients
     }
@@ -161,7 +158,7 @@ impl Conv2d {
         let x = channels_first(inputs[0].clone()).into_primitive();
         let kernel = filters_first(inputs[1].clone()).into_primitive();
         let filters = inputs[1].shape()[3];
-        let dbias = || gradient.clone().sum_to(&[filters]);
+        let dbias = || sum_to(gradient.clone(), &[filters]);
         let dbias = wanted.get(2).map(|&wanted| wanted.then(dbias));
         let gradient = channels_first(gradient.clone()).into_primitive();
         let dx = wanted[0].then(|| {
@@ -188,4 +185,196 @@ pub(super) fn channels_last(x: Tensor) -> Tensor {
 
 fn filters_first(kernel: Tensor) -> Tensor {
     kernel.permute(&[3, 2, 0, 1])
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{assert_close, on_ndarray, on_threads, tensor};
+
+    #[derive(Clone, Copy, Debug)]
+    struct Case {
+        window: Window,
+        batch: usize,
+        input: [usize; 2],
+        groups: usize,
+        /// Channels and filters of a group.
+        depth: [usize; 2],
+        bias: bool,
+        activation: Activation,
+    }
+
+    fn cases() -> impl Strategy<Value = Case> {
+        let two = |range: std::ops::Range<usize>| [range.clone(), range];
+        let window = (two(1..4), two(1..4), [two(0..3), two(0..3)], two(1..3));
+        let window = window.prop_map(|(size, strides, padding, dilation)| Window { size, strides, padding, dilation });
+        let activation = prop::sample::select(&[Activation::None, Activation::Tanh][..]);
+        (window, 1usize..5, two(1..8), 1usize..4, two(1..4), any::<bool>(), activation)
+            .prop_map(|(window, batch, input, groups, depth, bias, activation)| Case {
+                window,
+                batch,
+                input,
+                groups,
+                depth,
+                bias,
+                activation,
+            })
+            .prop_filter("the window fits", |case| {
+                (0..2).all(|axis| {
+                    let extent = (case.window.size[axis] - 1) * case.window.dilation[axis] + 1;
+                    case.input[axis] + case.window.padding[axis].iter().sum::<usize>() >= extent
+                })
+            })
+    }
+
+    impl Case {
+        fn operation(&self) -> Conv2d {
+            let Window { strides, padding, dilation, .. } = self.window;
+            Conv2d { strides, padding, dilation, groups: self.groups, activation: self.activation }
+        }
+
+        /// Input, kernel and bias.
+        fn inputs<E: Real>(&self, seed: u64) -> Vec<Tensor> {
+            let [depth, filters] = self.depth;
+            let [kh, kw] = self.window.size;
+            let mut inputs = vec![
+                tensor::<E>(seed, &[self.batch, self.input[0], self.input[1], depth * self.groups]),
+                tensor::<E>(seed ^ 1, &[kh, kw, depth, filters * self.groups]),
+            ];
+            if self.bias {
+                inputs.push(tensor::<E>(seed ^ 2, &[filters * self.groups]));
+            }
+            inputs
+        }
+
+        /// Calls `body(output, input, kernel element)` for each product of the sum, by places in row-major order.
+        fn for_products(&self, mut body: impl FnMut(usize, usize, usize)) {
+            let Window { size: [kh, kw], strides, padding, dilation } = self.window;
+            let [height, width] = self.input;
+            let [out_height, out_width] = self.output();
+            let ([depth, filters], groups) = (self.depth, self.groups);
+            for b in 0..self.batch {
+                for (row, column) in (0..out_height).flat_map(|row| (0..out_width).map(move |column| (row, column))) {
+                    for (i, j) in (0..kh).flat_map(|i| (0..kw).map(move |j| (i, j))) {
+                        let y = (row * strides[0] + i * dilation[0]) as i64 - padding[0][0] as i64;
+                        let x = (column * strides[1] + j * dilation[1]) as i64 - padding[1][0] as i64;
+                        if y < 0 || x < 0 || y >= height as i64 || x >= width as i64 {
+                            continue;
+                        }
+                        let pixel = (b * height + y as usize) * width + x as usize;
+                        for f in 0..filters * groups {
+                            let output = ((b * out_height + row) * out_width + column) * filters * groups + f;
+                            for c in 0..depth {
+                                let input = pixel * depth * groups + f / filters * depth + c;
+                                body(output, input, ((i * kw + j) * depth + c) * filters * groups + f);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+
+        fn output(&self) -> [usize; 2] {
+            let Window { size, strides, padding, dilation } = self.window;
+            [0, 1].map(|axis| {
+                let padded = self.input[axis] + padding[axis][0] + padding[axis][1];
+                (padded - (size[axis] - 1) * dilation[axis] - 1) / strides[axis] + 1
+            })
+        }
+
+        /// Value and gradients (input, kernel, bias if any) by single products.
+        fn naive(&self, inputs: &[Vec<f64>], gradient: &[f64]) -> (Vec<f64>, Vec<Vec<f64>>) {
+            let filters = self.depth[1] * self.groups;
+            let mut y: Vec<f64> =
+                (0..gradient.len()).map(|place| inputs.get(2).map_or(0.0, |bias| bias[place % filters])).collect();
+            self.for_products(|output, input, kernel| y[output] += inputs[0][input] * inputs[1][kernel]);
+            let mut g = gradient.to_vec();
+            if self.activation == Activation::Tanh {
+                y.iter_mut().for_each(|y| *y = y.tanh());
+                g.iter_mut().zip(&y).for_each(|(g, y)| *g *= 1.0 - y * y);
+            }
+            let mut found: Vec<Vec<f64>> = inputs.iter().map(|input| vec![0.0; input.len()]).collect();
+            self.for_products(|output, input, kernel| {
+                found[0][input] += g[output] * inputs[1][kernel];
+                found[1][kernel] += g[output] * inputs[0][input];
+            });
+            if let Some(bias) = found.get_mut(2) {
+                g.iter().enumerate().for_each(|(place, g)| bias[place % filters] += g);
+            }
+            (y, found)
+        }
+
+        fn check<E: Real>(&self, seed: u64, tolerance: f64) {
+            let inputs = self.inputs::<E>(seed);
+            let [height, width] = self.output();
+            let shape = [self.batch, height, width, self.depth[1] * self.groups];
+            let gradient = tensor::<E>(seed ^ 3, &shape);
+            let wide: Vec<Vec<f64>> = inputs.iter().map(Tensor::to_f64).collect();
+            let (y, gradients) = self.naive(&wide, &gradient.to_f64());
+            for on_other in [false, true] {
+                let inputs = inputs.clone();
+                let place = |tensor: Tensor| if on_other { on_ndarray::<E>(&tensor) } else { tensor };
+                let inputs: Vec<Tensor> = inputs.into_iter().map(place).collect();
+                let found = run(&self.operation(), inputs, place(gradient.clone()));
+                assert_eq!(found.0.shape(), shape);
+                assert_close(&found.0.to_f64(), &y, tolerance);
+                for (found, expected) in found.1.iter().zip(&gradients) {
+                    assert_close(&found.to_f64(), expected, tolerance);
+                }
+                assert_eq!(found.1.len(), gradients.len());
+            }
+        }
+    }
+
+    fn run(operation: &Conv2d, inputs: Vec<Tensor>, gradient: Tensor) -> (Tensor, Vec<Tensor>) {
+        let context = crate::testing::context(&inputs[0]);
+        let wanted = vec![true; inputs.len()];
+        let shapes = inputs.iter().map(Tensor::shape).collect();
+        let y = operation.evaluate(inputs.clone(), &context).value;
+        let kept = Kept { inputs, shapes, output: Some(y.clone()), saved: Vec::new() };
+        let gradients = operation.gradient(kept, gradient, &wanted).into_iter().map(|found| found.expect("wanted"));
+        (y, gradients.collect())
+    }
+
+    proptest! {
+        #[test]
+        fn values_and_gradients_agree_with_single_products(case in cases(), seed: u64) {
+            case.check::<f64>(seed, 1e-12);
+            case.check::<f32>(seed, 1e-4);
+        }
+    }
+
+    #[test]
+    fn a_batch_is_the_same_among_any_number_of_threads() {
+        let case = Case {
+            window: Window { size: [3, 3], strides: [1, 1], padding: [[1, 1], [1, 1]], dilation: [1, 1] },
+            batch: 37,
+            input: [9, 8],
+            groups: 1,
+            depth: [3, 5],
+            bias: true,
+            activation: Activation::Relu,
+        };
+        let [one, two, three] = on_threads(|| {
+            let gradient = tensor::<f32>(9, &[37, 9, 8, 5]);
+            let (y, gradients) = run(&case.operation(), case.inputs::<f32>(4), gradient);
+            (y.to_f64(), gradients.iter().map(Tensor::to_f64).collect::<Vec<_>>())
+        });
+        assert!(one == two && one == three);
+    }
+
+    #[test]
+    fn only_wanted_gradients_are_made() {
+        let inputs = vec![tensor::<f32>(1, &[2, 3, 3, 1]), tensor::<f32>(2, &[2, 2, 1, 2]), tensor::<f32>(3, &[2])];
+        let operation: Conv2d = serde_json::from_str("{}").expect("defaults");
+        for place in 0..3 {
+            let wanted: Vec<bool> = (0..3).map(|index| index == place).collect();
+            let shapes = inputs.iter().map(Tensor::shape).collect();
+            let kept = Kept { inputs: inputs.clone(), shapes, output: None, saved: Vec::new() };
+            let found = operation.gradient(kept, tensor::<f32>(4, &[2, 2, 2, 2]), &wanted);
+            assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), wanted);
+        }
+    }
 }

@@ -47,13 +47,13 @@ impl<F: Function> Operation for F {
 
 /// `f(x)` on the CPU, in place if nobody else holds `x`.
 fn map<E: Real, F: Function>(function: &F, x: Tensor) -> Tensor {
-    let mut x = x.contiguous_cpu::<E>().expect("on the cpu device");
+    let mut x = x.contiguous::<E>();
     let shape = x.shape();
     if let Some(values) = x.as_mut_slice::<E>() {
         map_slice(function, values);
         return x;
     }
-    let values = x.as_slice::<E>().expect("contiguous");
+    let values = x.elements::<E>();
     let mut out = cpu::uninitialised::<E>(values.len());
     cpu::for_pieces(&mut out, |offset, piece| {
         cpu::vectorised!({
@@ -88,26 +88,22 @@ fn slope<F: Function>(function: &F, x: Option<Tensor>, y: Option<Tensor>, gradie
 }
 
 fn slope_cpu<E: Real, F: Function>(function: &F, x: Option<Tensor>, y: Option<Tensor>, gradient: Tensor) -> Tensor {
-    let contiguous = |tensor: Tensor| tensor.contiguous_cpu::<E>().expect("on the cpu device");
-    let (x, y) = (x.map(contiguous), y.map(contiguous));
-    let mut gradient = contiguous(gradient);
-    let shape = gradient.shape();
-    if gradient.as_mut_slice::<E>().is_none() {
-        let copy = gradient.as_slice::<E>().expect("contiguous").to_vec();
-        gradient = Tensor::from_vec(copy, &shape);
-    }
-    let values = gradient.as_mut_slice::<E>().expect("unique");
-    let x = x.as_ref().map(|x| x.as_slice::<E>().expect("contiguous"));
-    let y = y.as_ref().map(|y| y.as_slice::<E>().expect("contiguous"));
-    slope_slice(function, x, y, values);
+    let [x, y] = [x, y].map(|tensor| tensor.map(Tensor::contiguous::<E>));
+    let [x, y] = [&x, &y].map(|tensor| tensor.as_ref().map(Tensor::elements::<E>));
+    let mut gradient = gradient.unique::<E>();
+    slope_slice(function, x, y, gradient.elements_mut::<E>());
     gradient
 }
 
 /// `gradient *= f'(x)`.
 fn slope_slice<E: Real, F: Function>(function: &F, x: Option<&[E]>, y: Option<&[E]>, gradient: &mut [E]) {
     cpu::for_pieces(gradient, |offset, piece| {
-        let x = x.or(y).map_or(&[][..], |x| &x[offset..]);
-        let y = y.map_or(x, |y| &y[offset..]);
+        let Some(known) = x.or(y) else {
+            // The slope reads neither: any number will do.
+            cpu::vectorised!(piece.iter_mut().for_each(|g| *g = *g * function.slope(*g, *g)));
+            return;
+        };
+        let (x, y) = (&known[offset..], &y.unwrap_or(known)[offset..]);
         cpu::vectorised!({
             for ((gradient, &x), &y) in piece.iter_mut().zip(x).zip(y) {
                 *gradient = *gradient * function.slope(x, y);

@@ -7,7 +7,7 @@
 use serde::Deserialize;
 
 use super::reduction::{last_axis, position};
-use super::{Context, Entry, Evaluation, Keeps, Kept, Operation, entry};
+use super::{Context, Entry, Evaluation, Kept, Operation, entry};
 use crate::cpu;
 use crate::program::{Dim, Kind, Type, show};
 use crate::tensor::{Comparison, DType, Real, Tensor};
@@ -57,14 +57,13 @@ fn integers(values: Vec<i32>, shape: &[usize], device: &Device) -> Tensor {
 
 /// Panics if an index is outside `0..length`.
 fn expect_inside(indices: &Tensor, length: usize) {
-    let on_host;
-    let contiguous = indices.clone().contiguous_cpu::<i32>();
-    let values = match contiguous.as_ref().and_then(Tensor::as_slice::<i32>) {
-        Some(values) => values,
-        None => {
-            on_host = indices.clone().cast(DType::I32).into_vec::<i32>();
-            &on_host
-        }
+    let (contiguous, on_host);
+    let values = if indices.is_cpu() && indices.dtype() == DType::I32 {
+        contiguous = indices.clone().contiguous::<i32>();
+        contiguous.elements::<i32>()
+    } else {
+        on_host = indices.clone().cast(DType::I32).into_vec::<i32>();
+        &on_host
     };
     // Negative numbers become large unsigned ones.
     let outside = values.iter().find(|&&index| index as u32 as usize >= length);
@@ -215,16 +214,8 @@ impl Operation for OneHot {
         ids.mark(hot, &beside).into()
     }
 
-    fn keeps(&self) -> Keeps {
-        Keeps::NOTHING
-    }
-
     fn differentiable(&self) -> bool {
         false
-    }
-
-    fn gradient(&self, _: Kept, _: Tensor, _: &[bool]) -> Vec<Option<Tensor>> {
-        vec![None]
     }
 }
 
@@ -243,10 +234,10 @@ pub(super) fn one_hot(ids: Tensor, depth: usize, dtype: DType) -> Tensor {
 }
 
 fn one_hot_cpu<E: Real>(ids: Tensor, depth: usize) -> Tensor {
-    let ids = ids.contiguous_cpu::<i32>().expect("on the cpu device");
+    let ids = ids.contiguous::<i32>();
     let mut shape = ids.shape();
     shape.push(depth);
-    let indices = ids.as_slice::<i32>().expect("contiguous");
+    let indices = ids.elements::<i32>();
     let mut out = vec![E::default(); indices.len() * depth];
     cpu::for_rows(&mut out, depth, |first, rows| {
         for (row, &index) in rows.chunks_exact_mut(depth).zip(&indices[first..]) {

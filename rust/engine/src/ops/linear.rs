@@ -3,9 +3,10 @@
 use serde::Deserialize;
 
 use super::elementwise::Activation;
+use super::reduction::sum_to;
 use super::{Context, Entry, Evaluation, Keeps, Kept, Operation, entry};
+use crate::cpu;
 use crate::cpu::gemm::{Matrix, gemm};
-use crate::cpu::{self};
 use crate::program::{Kind, Type, show};
 use crate::tensor::{DType, Real, Tensor};
 
@@ -83,14 +84,19 @@ fn forward_tensors(activation: Activation, inputs: Vec<Tensor>) -> Tensor {
     activation.value(y.reshape(&shape))
 }
 
+/// The number of vectors that an input holds.
+fn rows(x: &Tensor) -> usize {
+    x.shape()[..x.rank() - 1].iter().product()
+}
+
 fn backward_tensors(inputs: &[Tensor], gradient: Tensor, wanted: &[bool]) -> Vec<Option<Tensor>> {
     let (x, kernel) = (&inputs[0], &inputs[1]);
     let [features, out] = [kernel.shape()[0], kernel.shape()[1]];
-    let rows = gradient.len() / out.max(1);
+    let rows = rows(x);
     let gradient = gradient.reshape(&[rows, out]);
     let dx = wanted[0].then(|| gradient.clone().matmul(kernel.clone().transpose()).reshape(&x.shape()));
     let dkernel = wanted[1].then(|| x.clone().reshape(&[rows, features]).transpose().matmul(gradient.clone()));
-    let dbias = wanted.get(2).copied().unwrap_or(false).then(|| gradient.sum_to(&[out]));
+    let dbias = wanted.get(2).copied().unwrap_or(false).then(|| sum_to(gradient, &[out]));
     let mut gradients = vec![dx, dkernel];
     if wanted.len() == 3 {
         gradients.push(dbias);
@@ -99,8 +105,7 @@ fn backward_tensors(inputs: &[Tensor], gradient: Tensor, wanted: &[bool]) -> Vec
 }
 
 fn forward<E: Real>(activation: Activation, inputs: Vec<Tensor>) -> Tensor {
-    let mut inputs: Vec<Tensor> =
-        inputs.into_iter().map(|input| input.contiguous_cpu::<E>().expect("on the cpu device")).collect();
+    let mut inputs: Vec<Tensor> = inputs.into_iter().map(|input| input.contiguous::<E>()).collect();
     let bias = (inputs.len() == 3).then(|| inputs.remove(2));
     let (x, kernel) = (&inputs[0], &inputs[1]);
     let [features, width] = [kernel.shape()[0], kernel.shape()[1]];
@@ -109,14 +114,14 @@ fn forward<E: Real>(activation: Activation, inputs: Vec<Tensor>) -> Tensor {
     let rows = shape[..shape.len() - 1].iter().product();
     let mut y = cpu::uninitialised::<E>(rows * width);
     if let Some(bias) = &bias {
-        let bias = bias.as_slice::<E>().expect("contiguous");
+        let bias = bias.elements::<E>();
         y.chunks_exact_mut(width.max(1)).for_each(|row| row.copy_from_slice(bias));
     }
     gemm(
         &mut y,
         bias.is_some(),
-        Matrix::rows(x.as_slice::<E>().expect("contiguous"), features),
-        Matrix::rows(kernel.as_slice::<E>().expect("contiguous"), width),
+        Matrix::rows(x.elements::<E>(), features),
+        Matrix::rows(kernel.elements::<E>(), width),
         [rows, features, width],
     );
     cpu::for_pieces(&mut y, |_, piece| activation.apply(piece));
@@ -124,23 +129,22 @@ fn forward<E: Real>(activation: Activation, inputs: Vec<Tensor>) -> Tensor {
 }
 
 fn backward<E: Real>(inputs: &[Tensor], gradient: Tensor, wanted: &[bool]) -> Vec<Option<Tensor>> {
-    let contiguous = |tensor: &Tensor| tensor.clone().contiguous_cpu::<E>().expect("on the cpu device");
+    let contiguous = |tensor: &Tensor| tensor.clone().contiguous::<E>();
     let (x, kernel, gradient) = (contiguous(&inputs[0]), contiguous(&inputs[1]), contiguous(&gradient));
     let [features, width] = [kernel.shape()[0], kernel.shape()[1]];
-    let g = gradient.as_slice::<E>().expect("contiguous");
-    let rows = g.len() / width.max(1);
-    let g = Matrix::rows(g, width);
+    let rows = rows(&x);
+    let g = Matrix::rows(gradient.elements::<E>(), width);
     let dx = wanted[0].then(|| {
-        let kernel = Matrix::rows(kernel.as_slice::<E>().expect("contiguous"), width);
+        let kernel = Matrix::rows(kernel.elements::<E>(), width);
         product(g, kernel.t(), [rows, width, features], &x.shape())
     });
     let dkernel = wanted[1].then(|| {
-        let x = Matrix::rows(x.as_slice::<E>().expect("contiguous"), features);
+        let x = Matrix::rows(x.elements::<E>(), features);
         product(x.t(), g, [features, rows, width], &kernel.shape())
     });
     let mut gradients = vec![dx, dkernel];
     if let Some(&wanted) = wanted.get(2) {
-        gradients.push(wanted.then(|| Tensor::from_vec(cpu::column_sums(g.values, width), &[width])));
+        gradients.push(wanted.then(|| sum_to(gradient.clone(), &[width])));
     }
     gradients
 }

@@ -77,12 +77,12 @@ impl Operation for CrossEntropy {
 impl CrossEntropy {
     fn forward<E: Real>(&self, logits: Tensor, labels: Tensor) -> Evaluation {
         let shape = labels.shape();
-        let mut p = logits.into_unique::<E>().expect("on the cpu device");
+        let mut p = logits.unique::<E>();
         let classes = p.shape().last().copied().expect("at least one axis");
-        let labels = Checked::new(labels, classes, true).indices.contiguous_cpu::<i32>().expect("on the cpu device");
-        let indices = labels.as_slice::<i32>().expect("contiguous");
+        let labels = Checked::new(labels, classes, true).indices.contiguous::<i32>();
+        let indices = labels.elements::<i32>();
         let mut losses = cpu::uninitialised::<E>(indices.len());
-        let rows = p.as_mut_slice::<E>().expect("unique");
+        let rows = p.elements_mut::<E>();
         for_rows_with(rows, classes, &mut losses, 1, |first, rows, losses| {
             cpu::vectorised!({
                 let labels = &indices[first..];
@@ -115,14 +115,14 @@ impl CrossEntropy {
     }
 
     fn backward<E: Real>(&self, p: Tensor, labels: &Tensor, gradient: Tensor) -> Tensor {
-        let mut p = p.into_unique::<E>().expect("on the cpu device");
+        let mut p = p.unique::<E>();
         let classes = p.shape().last().copied().expect("at least one axis");
-        let gradient = gradient.contiguous_cpu::<E>().expect("on the cpu device");
-        let g = gradient.as_slice::<E>().expect("contiguous");
-        let labels = labels.as_slice::<i32>().expect("contiguous");
+        let gradient = gradient.contiguous::<E>();
+        let g = gradient.elements::<E>();
+        let labels = labels.elements::<i32>();
         let share = E::from_f64(self.label_smoothing / classes as f64);
         let rest = E::from_f64(1.0 - self.label_smoothing);
-        cpu::for_rows(p.as_mut_slice::<E>().expect("unique"), classes, |first, rows| {
+        cpu::for_rows(p.elements_mut::<E>(), classes, |first, rows| {
             cpu::vectorised!({
                 let rows = rows.chunks_exact_mut(classes).zip(&g[first..]);
                 for ((row, &g), &label) in rows.zip(&labels[first..]) {

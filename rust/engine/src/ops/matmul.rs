@@ -147,7 +147,7 @@ impl<E: Real> Stack<E> {
         let tensor = match tensor.strided::<E>() {
             Some(_) => tensor.clone(),
             // Steps backwards are no matrix to the kernel.
-            None => tensor.clone().contiguous_cpu::<E>().expect("on the cpu device"),
+            None => tensor.clone().contiguous::<E>(),
         };
         let strides = tensor.strided::<E>().expect("contiguous").1.to_vec();
         Self { tensor, strides, shape, element: std::marker::PhantomData }

@@ -107,18 +107,21 @@ pub trait Operation: Debug + Send + Sync {
     /// The value. Inputs that nobody else needs arrive with unique storage, so that it may be reused.
     fn evaluate(&self, inputs: Vec<Tensor>, context: &Context) -> Evaluation;
 
-    /// What [`Self::gradient`] reads.
-    fn keeps(&self) -> Keeps {
-        Keeps::INPUTS
-    }
-
     /// Whether gradients pass through.
     fn differentiable(&self) -> bool {
         true
     }
 
-    /// The gradient with respect to each wanted input, from that of the output.
-    fn gradient(&self, kept: Kept, gradient: Tensor, wanted: &[bool]) -> Vec<Option<Tensor>>;
+    /// What [`Self::gradient`] reads.
+    fn keeps(&self) -> Keeps {
+        Keeps::INPUTS
+    }
+
+    /// The gradient with respect to each wanted input, from that of the output; never asked for unless
+    /// [`Self::differentiable`].
+    fn gradient(&self, _kept: Kept, _gradient: Tensor, _wanted: &[bool]) -> Vec<Option<Tensor>> {
+        panic!("{self:?} has no gradient")
+    }
 }
 
 /// A line of the table.
@@ -180,5 +183,120 @@ fn count(entry: &Entry) -> String {
         Some(most) if most == entry.least => most.to_string(),
         Some(most) => format!("{} to {most}", entry.least),
         None => format!("at least {}", entry.least),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::gradient::{Variable, apply};
+    use crate::tensor::Real;
+
+    /// Attributes for every operation that needs some.
+    fn attributes(name: &str) -> Vec<Value> {
+        match name {
+            "leaky_relu" => vec![json!({"slope": 0.1})],
+            "elu" => vec![json!({"alpha": 1.0})],
+            "dropout" => vec![json!({"rate": 0.5})],
+            "cast" => ["float", "int", "bool"].map(|kind| json!({"kind": kind})).to_vec(),
+            "one_hot" => vec![json!({"depth": 3})],
+            "reshape" => vec![json!({"shape": [-1]}), json!({"shape": [-1, 2]}), json!({"shape": [2, -1]})],
+            "broadcast_to" => vec![json!({"shape": [3, -1, -1]}), json!({"shape": [2, 3, 4, 1]})],
+            "slice" => (0..4)
+                .map(|rank| json!({"starts": vec![0; rank], "stops": vec![(); rank], "steps": vec![-1; rank]}))
+                .collect(),
+            "pad" => (0..4).map(|rank| json!({"widths": vec![[1, 2]; rank]})).collect(),
+            "max_pool2d" | "avg_pool2d" => vec![json!({"size": [1, 1], "strides": [1, 1]})],
+            "sum" | "mean" | "max" | "min" => {
+                vec![json!({}), json!({"axes": [0]}), json!({"axes": [-1], "keepdims": true})]
+            }
+            _ => vec![json!({})],
+        }
+    }
+
+    fn filled<E: Real>(shape: &[usize]) -> Tensor {
+        Tensor::from_vec(vec![E::from_f64(0.5); shape.iter().product()], shape)
+    }
+
+    /// Every operation on arrays without elements (eager tensors may have none) is an error or a value, never a panic.
+    #[test]
+    fn no_operation_panics_without_elements() {
+        let shapes: &[&[usize]] = &[
+            &[],
+            &[0],
+            &[2],
+            &[0, 2],
+            &[2, 0],
+            &[0, 0],
+            &[2, 2],
+            &[0, 2, 2],
+            &[2, 0, 2],
+            &[2, 2, 0],
+            &[0, 1, 1, 2],
+            &[1, 0, 1, 2],
+            &[1, 1, 1, 0],
+            &[1, 1, 0, 0],
+            &[1, 1, 2, 0],
+            &[2, 1, 1, 2],
+        ];
+        let float: Vec<Tensor> = shapes.iter().map(|shape| filled::<f32>(shape)).collect();
+        let int: Vec<Tensor> = shapes.iter().map(|shape| filled::<f32>(shape).cast(DType::I32)).collect();
+        let truth: Vec<Tensor> = int.iter().map(|tensor| tensor.clone().cast(DType::Bool)).collect();
+        let kinds = [&float, &int, &truth];
+        let mut computed = 0;
+        let mut panics = Vec::new();
+        for entry in table() {
+            for attributes in attributes(entry.name) {
+                let most = entry.most.unwrap_or(2);
+                for count in entry.least..=most {
+                    for_choices(count, kinds.len() * shapes.len(), &mut |choice| {
+                        let inputs: Vec<Variable> = choice
+                            .iter()
+                            .map(|&place| kinds[place / shapes.len()][place % shapes.len()].clone())
+                            .map(|tensor| Variable::new(tensor.clone(), tensor.dtype().is_float()))
+                            .collect();
+                        if count > 2 && inputs.iter().skip(2).any(|input| input.tensor.rank() > 1) {
+                            return;
+                        }
+                        let run = || {
+                            let y = apply(entry.name, &inputs, &attributes, 0)?;
+                            if y.requires_grad() {
+                                apply("sum", &[y], &json!({}), 0)?.backward()?;
+                            }
+                            Ok::<(), Error>(())
+                        };
+                        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+                        match outcome {
+                            Ok(Ok(())) => computed += 1,
+                            Ok(Err(_)) => {}
+                            Err(_) => panics.push(format!(
+                                "{} {attributes} {:?}",
+                                entry.name,
+                                inputs
+                                    .iter()
+                                    .map(|input| (input.tensor.dtype(), input.tensor.shape()))
+                                    .collect::<Vec<_>>()
+                            )),
+                        }
+                    });
+                }
+            }
+        }
+        assert!(panics.is_empty(), "{panics:#?}");
+        assert!(computed > 500, "only {computed} combinations fitted");
+    }
+
+    fn for_choices(count: usize, of: usize, body: &mut dyn FnMut(&[usize])) {
+        let mut choice = vec![0; count];
+        loop {
+            body(&choice);
+            let Some(place) = choice.iter().rposition(|&place| place + 1 < of) else {
+                return;
+            };
+            choice[place] += 1;
+            choice[place + 1..].fill(0);
+        }
     }
 }

@@ -71,9 +71,8 @@ impl Operation for LayerNorm {
 
 /// What a row was shifted and scaled by: mean and `1/√(variance + eps)`, one pair a row.
 fn forward<E: Real>(eps: f64, x: &Tensor, scale: &Tensor, offset: &Tensor) -> Evaluation {
-    let [x, scale, offset] =
-        [x, scale, offset].map(|tensor| tensor.clone().contiguous_cpu::<E>().expect("on the cpu device"));
-    let slice = |tensor| Tensor::as_slice::<E>(tensor).expect("contiguous");
+    let [x, scale, offset] = [x, scale, offset].map(|tensor| tensor.clone().contiguous::<E>());
+    let slice = |tensor| Tensor::elements::<E>(tensor);
     let (values, scale, offset) = (slice(&x), slice(&scale), slice(&offset));
     let width = scale.len();
     let rows = values.len() / width;
@@ -128,12 +127,12 @@ pub(super) fn for_rows_with<E: Real>(
 const ROWS: usize = 64;
 
 fn backward<E: Real>(x: &Tensor, scale: &Tensor, moments: &Tensor, gradient: Tensor) -> [Tensor; 3] {
-    let [x, scale] = [x, scale].map(|tensor| tensor.clone().contiguous_cpu::<E>().expect("on the cpu device"));
-    let mut gradient = gradient.into_unique::<E>().expect("on the cpu device");
-    let slice = |tensor| Tensor::as_slice::<E>(tensor).expect("contiguous");
+    let [x, scale] = [x, scale].map(|tensor| tensor.clone().contiguous::<E>());
+    let mut gradient = gradient.unique::<E>();
+    let slice = |tensor| Tensor::elements::<E>(tensor);
     let (x, scale, moments) = (slice(&x), slice(&scale), slice(moments));
     let width = scale.len();
-    let values = gradient.as_mut_slice::<E>().expect("unique");
+    let values = gradient.elements_mut::<E>();
     let inputs = x.par_chunks(ROWS * width).zip(moments.par_chunks(ROWS * 2));
     let parts: Vec<[Vec<E>; 2]> = values
         .par_chunks_mut(ROWS * width)

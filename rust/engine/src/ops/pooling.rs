@@ -186,32 +186,143 @@ impl AvgPool2d {
     fn share(&self, x: &Tensor) -> Tensor {
         let sizes = self.0.sizes(&x.shape());
         let size = (self.0.size[0] * self.0.size[1]) as f64;
-        let share = sizes.counts::<f64>().into_iter().map(|count| size / count).collect();
+        let share = sizes.counts().into_iter().map(|count| size / count).collect();
         Tensor::from_f64(share, &[1, sizes.output[0], sizes.output[1], 1], x.dtype(), &x.device())
     }
 }
 
 fn on_cpu<E: Real>(pool: &Pool, x: Tensor, kernel: fn(&Sizes, &[E]) -> Vec<E>) -> Tensor {
-    let x = x.contiguous_cpu::<E>().expect("on the cpu device");
+    let x = x.contiguous::<E>();
     let shape = x.shape();
-    let y = kernel(&pool.sizes(&shape), x.as_slice::<E>().expect("contiguous"));
+    let y = kernel(&pool.sizes(&shape), x.elements::<E>());
     Tensor::from_vec(y, &pool.output_shape(&shape))
 }
 
 fn max_backward<E: Real>(pool: &Pool, kept: Kept, gradient: Tensor) -> Tensor {
-    let contiguous = |tensor: &Tensor| tensor.clone().contiguous_cpu::<E>().expect("on the cpu device");
+    let contiguous = |tensor: &Tensor| tensor.clone().contiguous::<E>();
     let (x, y, gradient) = (contiguous(&kept.inputs[0]), contiguous(kept.output()), contiguous(&gradient));
-    let dx = pooling::max_backward(
-        &pool.sizes(&x.shape()),
-        x.as_slice::<E>().expect("contiguous"),
-        y.as_slice::<E>().expect("contiguous"),
-        gradient.as_slice::<E>().expect("contiguous"),
-    );
+    let dx =
+        pooling::max_backward(&pool.sizes(&x.shape()), x.elements::<E>(), y.elements::<E>(), gradient.elements::<E>());
     Tensor::from_vec(dx, &x.shape())
 }
 
 fn average_backward<E: Real>(pool: &Pool, x: &[usize], gradient: Tensor) -> Tensor {
-    let gradient = gradient.contiguous_cpu::<E>().expect("on the cpu device");
-    let dx = pooling::average_backward(&pool.sizes(x), gradient.as_slice::<E>().expect("contiguous"));
+    let gradient = gradient.contiguous::<E>();
+    let dx = pooling::average_backward(&pool.sizes(x), gradient.elements::<E>());
     Tensor::from_vec(dx, x)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{assert_close, context, on_ndarray, on_threads, tensor};
+
+    fn pools() -> impl Strategy<Value = (Pool, [usize; 4])> {
+        let two = |range: std::ops::Range<usize>| [range.clone(), range];
+        let border = two(0..3);
+        (two(1..4), two(1..4), [border.clone(), border], [1usize..4, 1usize..8, 1usize..8, 1usize..4])
+            .prop_map(|(size, strides, padding, x)| {
+                // A border as wide as the window would leave windows empty.
+                let padding = [0, 1].map(|axis: usize| padding[axis].map(|border| border.min(size[axis] - 1)));
+                (Pool { size, strides, padding }, x)
+            })
+            .prop_filter("the window fits", |(pool, x)| {
+                (0..2).all(|axis| x[1 + axis] + pool.padding[axis].iter().sum::<usize>() >= pool.size[axis])
+            })
+    }
+
+    /// Places of the input under the window of each output, in row-major order.
+    fn windows(pool: &Pool, x: [usize; 4]) -> Vec<Vec<usize>> {
+        let [batch, height, width, channels] = x;
+        let out = [0, 1].map(|axis| {
+            (x[1 + axis] + pool.padding[axis][0] + pool.padding[axis][1] - pool.size[axis]) / pool.strides[axis] + 1
+        });
+        let mut all = Vec::new();
+        for place in 0..batch * out[0] * out[1] * channels {
+            let (c, place) = (place % channels, place / channels);
+            let (column, place) = (place % out[1], place / out[1]);
+            let (row, b) = (place % out[0], place / out[0]);
+            let inside = |axis: usize, place: usize, length: usize| {
+                let first = (place * pool.strides[axis]) as i64 - pool.padding[axis][0] as i64;
+                (first..first + pool.size[axis] as i64).filter(move |&place| place >= 0 && place < length as i64)
+            };
+            let mut under = Vec::new();
+            for y in inside(0, row, height) {
+                for x in inside(1, column, width) {
+                    under.push(((b * height + y as usize) * width + x as usize) * channels + c);
+                }
+            }
+            all.push(under);
+        }
+        all
+    }
+
+    fn check<E: Real>(operation: &dyn Operation, x: &Tensor, y: &[f64], gradient: &Tensor, dx: &[f64], tolerance: f64) {
+        for on_other in [false, true] {
+            let place = |tensor: &Tensor| if on_other { on_ndarray::<E>(tensor) } else { tensor.clone() };
+            let (x, gradient) = (place(x), place(gradient));
+            let found = operation.evaluate(vec![x.clone()], &context(&x));
+            assert_close(&found.value.to_f64(), y, tolerance);
+            let shapes = vec![x.shape()];
+            let kept = Kept { inputs: vec![x], shapes, output: Some(found.value), saved: found.saved };
+            let found = operation.gradient(kept, gradient, &[true]).remove(0).expect("wanted");
+            assert_close(&found.to_f64(), dx, tolerance);
+        }
+    }
+
+    fn check_both<E: Real>(pool: Pool, shape: [usize; 4], seed: u64, tolerance: f64) {
+        let x = tensor::<E>(seed, &shape);
+        let gradient = tensor::<E>(seed ^ 1, &pool.output_shape(&shape));
+        let (values, g) = (x.to_f64(), gradient.to_f64());
+        let windows = windows(&pool, shape);
+        assert_eq!(windows.len(), g.len());
+        let best =
+            |under: &Vec<usize>| under.iter().copied().max_by(|&a, &b| values[a].total_cmp(&values[b])).expect("some");
+        let greatest: Vec<f64> = windows.iter().map(|under| values[best(under)]).collect();
+        let mut dx = vec![0.0; values.len()];
+        windows.iter().zip(&g).for_each(|(under, g)| dx[best(under)] += g);
+        check::<E>(&MaxPool2d(pool), &x, &greatest, &gradient, &dx, tolerance);
+        let mean = |under: &Vec<usize>| under.iter().map(|&place| values[place]).sum::<f64>() / under.len() as f64;
+        let means: Vec<f64> = windows.iter().map(mean).collect();
+        let mut dx = vec![0.0; values.len()];
+        for (under, g) in windows.iter().zip(&g) {
+            under.iter().for_each(|&place| dx[place] += g / under.len() as f64);
+        }
+        check::<E>(&AvgPool2d(pool), &x, &means, &gradient, &dx, tolerance);
+    }
+
+    proptest! {
+        #[test]
+        fn values_and_gradients_agree_with_lists_of_pixels((pool, shape) in pools(), seed: u64) {
+            check_both::<f64>(pool, shape, seed, 1e-12);
+            check_both::<f32>(pool, shape, seed, 1e-5);
+        }
+    }
+
+    #[test]
+    fn nan_is_never_hidden_and_ties_go_to_the_first() {
+        let pool = Pool { size: [1, 3], strides: [1, 3], padding: [[0; 2]; 2] };
+        let x = Tensor::from_vec(vec![1.0, f64::NAN, 2.0, 5.0, 5.0, 4.0], &[1, 1, 6, 1]);
+        let y = MaxPool2d(pool).evaluate(vec![x.clone()], &context(&x)).value;
+        assert!(y.to_f64()[0].is_nan() && y.to_f64()[1] == 5.0);
+        let kept = Kept { inputs: vec![x.clone()], shapes: vec![x.shape()], output: Some(y), saved: Vec::new() };
+        let gradient = Tensor::from_vec(vec![0.0, 1.0], &[1, 1, 2, 1]);
+        let dx = MaxPool2d(pool).gradient(kept, gradient, &[true]).remove(0).expect("wanted");
+        assert_eq!(dx.to_f64()[3..], [1.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn a_batch_is_the_same_among_any_number_of_threads() {
+        let pool = Pool { size: [3, 2], strides: [2, 1], padding: [[1, 1], [0, 1]] };
+        let [one, two, three] = on_threads(|| {
+            let x = tensor::<f32>(3, &[13, 9, 8, 5]);
+            let y = AvgPool2d(pool).evaluate(vec![x.clone()], &context(&x)).value;
+            let kept = Kept { inputs: Vec::new(), shapes: vec![x.shape()], output: None, saved: Vec::new() };
+            let dx = AvgPool2d(pool).gradient(kept, y.clone(), &[true]).remove(0).expect("wanted");
+            (y.to_f64(), dx.to_f64())
+        });
+        assert!(one == two && one == three);
+    }
 }

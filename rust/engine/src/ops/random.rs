@@ -120,16 +120,8 @@ impl Operation for RandomNormalLike {
         drawn(&inputs[0], |index| context.stream.normal(index)).into()
     }
 
-    fn keeps(&self) -> Keeps {
-        Keeps::NOTHING
-    }
-
     fn differentiable(&self) -> bool {
         false
-    }
-
-    fn gradient(&self, _: Kept, _: Tensor, _: &[bool]) -> Vec<Option<Tensor>> {
-        vec![None]
     }
 }
 
@@ -144,15 +136,7 @@ impl Operation for RandomUniformLike {
         drawn(&inputs[0], |index| (context.stream.bits(index) >> (64 - digits)) as f64 * unit).into()
     }
 
-    fn keeps(&self) -> Keeps {
-        Keeps::NOTHING
-    }
-
     fn differentiable(&self) -> bool {
         false
-    }
-
-    fn gradient(&self, _: Kept, _: Tensor, _: &[bool]) -> Vec<Option<Tensor>> {
-        vec![None]
     }
 }

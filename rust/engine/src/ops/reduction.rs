@@ -15,6 +15,7 @@ use super::softmax::{row_logsumexp, swap_last};
 use super::{Context, Entry, Evaluation, Keeps, Kept, Operation, entry};
 use crate::Number;
 use crate::cpu;
+use crate::number::{is_nan, prefer};
 use crate::program::{Dim, Kind, Type, show};
 use crate::tensor::{Comparison, DType, Real, Tensor};
 
@@ -184,13 +185,13 @@ fn over_groups<E: Element + bytemuck::Pod>(
     axes: &[usize],
     body: impl Fn(&[E], [usize; 3]) -> Vec<E>,
 ) -> Tensor {
-    let mut x = x.contiguous_cpu::<E>().expect("on the cpu device");
+    let mut x = x.contiguous::<E>();
     for group in axes.chunk_by(|a, b| a + 1 == *b).rev() {
         let mut shape = x.shape();
         let (first, end) = (group[0], group[0] + group.len());
         let lengths = [&shape[..first], &shape[first..end], &shape[end..]];
         let sizes = lengths.map(|lengths| lengths.iter().product());
-        let out = body(x.as_slice::<E>().expect("contiguous"), sizes);
+        let out = body(x.elements::<E>(), sizes);
         shape[first..end].fill(1);
         x = Tensor::from_vec(out, &shape);
     }
@@ -221,6 +222,9 @@ fn sums<E: Real>(x: &[E], [outer, count, inner]: [usize; 3], divisor: f64) -> Ve
         return vec![E::from_f64(0.0 / divisor); outer * inner];
     }
     let finish = |total: f64| E::from_f64(total / divisor);
+    if inner > 1 && outer == 1 {
+        return column_totals(x, inner).into_iter().map(finish).collect();
+    }
     if inner > 1 {
         let totals =
             collect(outer, x.len(), |index| column_totals(&x[index * count * inner..][..count * inner], inner));
@@ -284,6 +288,9 @@ fn block_dot<E: Real>(a: &[E], b: &[E]) -> f64 {
 /// The sums of the columns of rows of `width`.
 fn column_totals<E: Real>(x: &[E], width: usize) -> Vec<f64> {
     let rows = BLOCK * CHUNK.div_ceil(BLOCK * width);
+    if x.len() <= rows * width {
+        return column_chunk(x, width);
+    }
     let chunks: Vec<&[E]> = x.chunks(rows * width).collect();
     let parts = collect(chunks.len(), x.len(), |index| column_chunk(chunks[index], width));
     let add = |mut totals: Vec<f64>, part: Vec<f64>| {
@@ -427,15 +434,10 @@ fn extreme_tensors<X: Extreme>(x: Tensor, axes: &[usize]) -> Tensor {
     Tensor::choose(any, nan, y)
 }
 
-#[inline(always)]
-fn is_nan<E: PartialOrd>(value: &E) -> bool {
-    value.partial_cmp(value).is_none()
-}
-
 /// The better of two; NaN before all.
 #[inline(always)]
 fn pick<E: PartialOrd + Copy, X: Extreme>(a: E, b: E) -> E {
-    if X::beats(a, b) || is_nan(&a) { a } else { b }
+    prefer(X::beats(a, b), a, b)
 }
 
 /// The greatest of a row, NaN if any is.
@@ -523,16 +525,8 @@ impl<X: Extreme> Operation for Position<X> {
         .into()
     }
 
-    fn keeps(&self) -> Keeps {
-        Keeps::NOTHING
-    }
-
     fn differentiable(&self) -> bool {
         false
-    }
-
-    fn gradient(&self, _: Kept, _: Tensor, _: &[bool]) -> Vec<Option<Tensor>> {
-        vec![None]
     }
 }
 
@@ -541,21 +535,21 @@ where
     E: Element + bytemuck::Pod + PartialOrd + Send + Sync,
     X: Extreme,
 {
-    let x = x.contiguous_cpu::<E>().expect("on the cpu device");
+    let x = x.contiguous::<E>();
     let mut shape = x.shape();
     let inner = shape[axis + 1..].iter().product::<usize>();
     let count = std::mem::replace(&mut shape[axis], 1);
-    let values = x.as_slice::<E>().expect("contiguous");
+    let values = x.elements::<E>();
     let first = |index: usize| {
         let start = index / inner * count * inner + index % inner;
-        first_extreme::<E, X>(values[start..].iter().step_by(inner).take(count))
+        first_extreme::<E, X>(values[start..].iter().step_by(inner).take(count).copied())
     };
     Tensor::from_vec(collect(shape.iter().product(), values.len(), first), &shape)
 }
 
-fn first_extreme<'a, E: PartialOrd + 'a, X: Extreme>(values: impl Iterator<Item = &'a E>) -> i32 {
-    let better = |a: &E, b: &E| X::beats(a, b) || is_nan(a) && !is_nan(b);
-    let keep_first = |best: (usize, &'a E), next: (usize, &'a E)| if better(next.1, best.1) { next } else { best };
+fn first_extreme<E: PartialOrd + Copy, X: Extreme>(values: impl Iterator<Item = E>) -> i32 {
+    let better = |a: E, b: E| X::beats(a, b) || is_nan(a) && !is_nan(b);
+    let keep_first = |best: (usize, E), next: (usize, E)| if better(next.1, best.1) { next } else { best };
     values.enumerate().reduce(keep_first).map_or(0, |(index, _)| index as i32)
 }
 
@@ -635,10 +629,10 @@ pub(super) fn logsumexp(x: Tensor, axis: usize) -> Tensor {
 }
 
 fn logsumexp_cpu<E: Real>(x: Tensor, axis: usize) -> Tensor {
-    let x = swap_last(x, axis).contiguous_cpu::<E>().expect("on the cpu device");
+    let x = swap_last(x, axis).contiguous::<E>();
     let mut shape = x.shape();
     let width = std::mem::replace(shape.last_mut().expect("an axis"), 1);
-    let values = x.as_slice::<E>().expect("contiguous");
+    let values = x.elements::<E>();
     let rows = values.len() / width.max(1);
     let value = |row: usize| cpu::vectorised!(row_logsumexp(&values[row * width..][..width]));
     swap_last(Tensor::from_vec(collect(rows, values.len(), value), &shape), axis)

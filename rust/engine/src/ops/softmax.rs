@@ -173,9 +173,9 @@ pub(super) fn swap_last(x: Tensor, axis: usize) -> Tensor {
 
 /// Changes each row along an axis, in place if nobody else holds the storage.
 fn map_rows<E: Real>(x: Tensor, axis: usize, body: impl Fn(&mut [E]) + Sync) -> Tensor {
-    let mut x = swap_last(x, axis).into_unique::<E>().expect("on the cpu device");
+    let mut x = swap_last(x, axis).unique::<E>();
     let width = x.shape().last().copied().unwrap_or(1).max(1);
-    let values = x.as_mut_slice::<E>().expect("unique");
+    let values = x.elements_mut::<E>();
     cpu::for_rows(values, width, |_, rows| {
         cpu::vectorised!(rows.chunks_exact_mut(width).for_each(&body));
     });
@@ -184,11 +184,11 @@ fn map_rows<E: Real>(x: Tensor, axis: usize, body: impl Fn(&mut [E]) + Sync) -> 
 
 /// [`map_rows`] beside the rows of another tensor of the same shape.
 fn zip_rows<E: Real>(x: Tensor, y: Tensor, axis: usize, body: impl Fn(&mut [E], &[E]) + Sync) -> Tensor {
-    let mut x = swap_last(x, axis).into_unique::<E>().expect("on the cpu device");
-    let y = swap_last(y, axis).contiguous_cpu::<E>().expect("on the cpu device");
+    let mut x = swap_last(x, axis).unique::<E>();
+    let y = swap_last(y, axis).contiguous::<E>();
     let width = x.shape().last().copied().unwrap_or(1).max(1);
-    let y = y.as_slice::<E>().expect("contiguous");
-    cpu::for_rows(x.as_mut_slice::<E>().expect("unique"), width, |first, rows| {
+    let y = y.elements::<E>();
+    cpu::for_rows(x.elements_mut::<E>(), width, |first, rows| {
         cpu::vectorised!({
             for (x, y) in rows.chunks_exact_mut(width).zip(y[first * width..].chunks_exact(width)) {
                 body(x, y);

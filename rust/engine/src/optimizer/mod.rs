@@ -103,12 +103,12 @@ fn update_cpu<E: Real, F: Formula<S>, const S: usize>(
     state: &mut [Tensor],
     step: &Step,
 ) -> Squares {
-    let gradient = gradient.contiguous_cpu::<E>().expect("gradients have the parameter's type");
-    let gradient = gradient.as_slice::<E>().expect("contiguous");
-    let parameter = unique::<E>(parameter);
+    let gradient = gradient.contiguous::<E>();
+    let gradient = gradient.elements::<E>();
+    let parameter = parameter.elements_mut::<E>();
     let count = parameter.len();
     let mut rest = parameter;
-    let mut states: Vec<&mut [E]> = state.iter_mut().map(unique::<E>).collect();
+    let mut states: Vec<&mut [E]> = state.iter_mut().map(Tensor::elements_mut::<E>).collect();
     // Pieces are whole blocks, so that the sums do not depend on the number of threads.
     let length = cpu::piece(count).next_multiple_of(BLOCK);
     let mut tasks = Vec::with_capacity(count.div_ceil(length.max(1)));
@@ -217,15 +217,6 @@ fn add_squares<E: Real>(squares: &mut [[E; LANES]; 2], lane: usize, before: E, a
     squares[1][lane] = squares[1][lane] + change * change;
 }
 
-/// The elements for writing; copied first if somebody else holds the storage.
-fn unique<E: Real>(tensor: &mut Tensor) -> &mut [E] {
-    if tensor.as_mut_slice::<E>().is_none() {
-        let shape = tensor.shape();
-        *tensor = Tensor::from_vec(tensor.clone().into_vec::<E>(), &shape);
-    }
-    tensor.as_mut_slice::<E>().expect("just made unique")
-}
-
 /// The sum of the squares of all elements; not finite if and only if an element is not (or squares overflow 64 bits).
 pub(crate) fn sum_squares(tensor: &Tensor) -> f64 {
     fn blocked<E: Real>(values: &[E]) -> f64 {
@@ -245,7 +236,11 @@ pub(crate) fn sum_squares(tensor: &Tensor) -> f64 {
     if let Some(values) = tensor.as_slice::<f64>() {
         return blocked(values);
     }
-    tensor.clone().cast(DType::F32).to_f64().iter().map(|value| value * value).sum()
+    // One number comes from the device; all of them only if squares overflowed its type.
+    let wide = if tensor.dtype() == DType::F64 { tensor.clone() } else { tensor.clone().cast(DType::F32) };
+    let axes: Vec<usize> = (0..wide.rank()).collect();
+    let sum = wide.clone().square().sum_axes(&axes).scalar();
+    if sum.is_finite() { sum } else { wide.to_f64().iter().map(|value| value * value).sum() }
 }
 
 #[inline(always)]
@@ -312,4 +307,189 @@ pub fn rule(name: &str, hyperparameters: Json) -> Result<Box<dyn Rule>> {
 /// Every optimizer's hyperparameters with their defaults, `learning_rate` among them.
 pub fn defaults() -> BTreeMap<&'static str, Json> {
     OPTIMIZERS.iter().map(|entry| (entry.name, (entry.defaults)())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::Device;
+    use crate::testing::{assert_close, numbers, on_threads};
+
+    /// The rules as SEMANTICS' sources write them, one number at a time.
+    fn plain(name: &str, h: &Json, step: &Step, p: f64, g: f64, state: &mut [f64]) -> f64 {
+        let defaults = &defaults()[name];
+        let value = |key: &str| h.get(key).unwrap_or(&defaults[key]);
+        let number = |key: &str| value(key).as_f64().expect("a number");
+        let truth = |key: &str| value(key).as_bool().expect("a truth value");
+        let (rate, t) = (step.learning_rate, step.number as f64);
+        let decay = if step.decay { number("weight_decay") } else { 0.0 };
+        let g = g * step.gradient_scale + if name == "adamw" { 0.0 } else { decay * p };
+        match name {
+            "sgd" if number("momentum") == 0.0 => p - rate * g,
+            "sgd" => {
+                let momentum = number("momentum");
+                let first = step.number == 1;
+                state[0] = if first { g } else { momentum * state[0] + (1.0 - number("dampening")) * g };
+                p - rate * if truth("nesterov") { g + momentum * state[0] } else { state[0] }
+            }
+            "adam" | "adamw" => {
+                let beta = |index: usize| value("betas")[index].as_f64().expect("a number");
+                let p = if name == "adamw" { p * (1.0 - rate * decay) } else { p };
+                state[0] = beta(0) * state[0] + (1.0 - beta(0)) * g;
+                state[1] = beta(1) * state[1] + (1.0 - beta(1)) * g * g;
+                let mut v = state[1];
+                if truth("amsgrad") {
+                    state[2] = state[2].max(v);
+                    v = state[2];
+                }
+                let m = state[0] / (1.0 - beta(0).powf(t));
+                p - rate * m / ((v / (1.0 - beta(1).powf(t))).sqrt() + number("eps"))
+            }
+            "rmsprop" => {
+                let (alpha, centered) = (number("alpha"), truth("centered"));
+                state[0] = alpha * state[0] + (1.0 - alpha) * g * g;
+                let mut variance = state[0];
+                if centered {
+                    state[1] = alpha * state[1] + (1.0 - alpha) * g;
+                    variance -= state[1] * state[1];
+                }
+                let direction = g / (variance.sqrt() + number("eps"));
+                let Some(buffer) = state.get_mut(1 + usize::from(centered)) else {
+                    return p - rate * direction;
+                };
+                *buffer = number("momentum") * *buffer + direction;
+                p - rate * *buffer
+            }
+            other => panic!("no plain formula of {other}: write one"),
+        }
+    }
+
+    /// Every optimizer of the list with its defaults, and every branch of its formula.
+    fn configurations() -> Vec<(&'static str, Json)> {
+        let mut all: Vec<(&str, Json)> = OPTIMIZERS.iter().map(|entry| (entry.name, json!({}))).collect();
+        all.extend([
+            ("sgd", json!({"momentum": 0.9, "weight_decay": 0.1})),
+            ("sgd", json!({"momentum": 0.8, "dampening": 0.3})),
+            ("sgd", json!({"momentum": 0.7, "nesterov": true, "weight_decay": 0.2})),
+            ("adam", json!({"weight_decay": 0.1, "betas": [0.5, 0.6]})),
+            ("adam", json!({"amsgrad": true, "eps": 0.01})),
+            ("adamw", json!({"amsgrad": true, "weight_decay": 0.3})),
+            ("rmsprop", json!({"weight_decay": 0.1, "alpha": 0.5})),
+            ("rmsprop", json!({"momentum": 0.9})),
+            ("rmsprop", json!({"centered": true})),
+            ("rmsprop", json!({"centered": true, "momentum": 0.5, "eps": 0.01})),
+        ]);
+        all
+    }
+
+    /// Parameter, state and sums after some steps on a device.
+    fn steps(name: &str, h: &Json, count: usize, dtype: DType, device: &Device) -> (Vec<f64>, Vec<f64>, Vec<Squares>) {
+        let rule = rule(name, h.clone()).expect("a known optimizer");
+        let tensor = |seed| Tensor::from_f64(numbers(seed, count), &[count], dtype, device);
+        let mut parameter = tensor(1);
+        let mut state: Vec<Tensor> = rule.state().iter().map(|_| Tensor::full(&[count], 0.0, dtype, device)).collect();
+        let squares =
+            (1..4).map(|number| rule.update(&mut parameter, tensor(1 + number), &mut state, &step(number))).collect();
+        (parameter.to_f64(), state.iter().flat_map(Tensor::to_f64).collect(), squares)
+    }
+
+    fn step(number: u64) -> Step {
+        Step { number, learning_rate: 0.01 * number as f64, decay: number != 2, gradient_scale: 0.5 }
+    }
+
+    fn plain_steps(name: &str, h: &Json, count: usize) -> (Vec<f64>, Vec<f64>, Vec<Squares>) {
+        let kept = rule(name, h.clone()).expect("a known optimizer").state().len();
+        let mut parameter = numbers(1, count);
+        let mut state = vec![vec![0.0; kept]; count];
+        let mut squares = Vec::new();
+        for number in 1..4 {
+            let mut sums = Squares::default();
+            for ((p, g), state) in parameter.iter_mut().zip(numbers(1 + number, count)).zip(&mut state) {
+                let after = plain(name, h, &step(number), *p, g, state);
+                sums.parameter += *p * *p;
+                sums.update += (after - *p) * (after - *p);
+                *p = after;
+            }
+            squares.push(sums);
+        }
+        let by_name = (0..kept).flat_map(|name| state.iter().map(move |state| state[name])).collect();
+        (parameter, by_name, squares)
+    }
+
+    #[test]
+    fn fused_and_whole_tensors_follow_the_plain_formula() {
+        let lengths = [1, LANES - 1, LANES, LANES + 1, BLOCK - 1, BLOCK, BLOCK + 1, cpu::PARALLEL_ELEMENTS + 3];
+        for (name, h) in configurations() {
+            for count in lengths {
+                let expected = plain_steps(name, &h, count);
+                for device in [Device::cpu(), Device::ndarray()] {
+                    for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 1e-5)] {
+                        let found = steps(name, &h, count, dtype, &device);
+                        assert_close(&found.0, &expected.0, tolerance);
+                        assert_close(&found.1, &expected.1, tolerance);
+                        for (found, expected) in found.2.iter().zip(&expected.2) {
+                            // Steps much smaller than their parameters keep few digits.
+                            let norm = expected.parameter.sqrt();
+                            let norms =
+                                |squares: &Squares| [squares.parameter, squares.update].map(|sum| sum.sqrt() / norm);
+                            assert_close(&norms(found), &norms(expected), tolerance);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_update_is_the_same_among_any_number_of_threads() {
+        let count = 3 * cpu::PARALLEL_ELEMENTS + 17;
+        for (name, h) in configurations() {
+            let [one, two, three] = on_threads(|| steps(name, &h, count, DType::F32, &Device::cpu()));
+            assert!(one == two && one == three, "{name} {h}");
+        }
+        let values = Tensor::from_f64(numbers(5, count), &[count], DType::F32, &Device::cpu());
+        let [one, two, three] = on_threads(|| sum_squares(&values));
+        assert!(one == two && one == three);
+    }
+
+    #[test]
+    fn a_parameter_that_others_hold_is_copied_first() {
+        let rule = rule("adam", json!({})).expect("a known optimizer");
+        let mut parameter = Tensor::from_vec(vec![1.0f32; 40], &[40]);
+        let held = parameter.clone();
+        let mut state = vec![Tensor::from_vec(vec![0.0f32; 40], &[40]); 2];
+        rule.update(&mut parameter, held.clone(), &mut state, &step(1));
+        assert_eq!(held.to_f64(), [1.0; 40]);
+        assert_ne!(parameter.to_f64(), held.to_f64());
+        assert_ne!(state[0].to_f64(), state[1].to_f64());
+    }
+
+    #[test]
+    fn amsgrad_does_not_forget_a_nan() {
+        let rule = rule("adam", json!({"amsgrad": true})).expect("a known optimizer");
+        let mut parameter = Tensor::from_vec(vec![1.0f32], &[1]);
+        let mut state = vec![Tensor::from_vec(vec![1.0f32], &[1]); 3];
+        rule.update(&mut parameter, Tensor::from_vec(vec![f32::NAN], &[1]), &mut state, &step(1));
+        assert!(state[2].scalar().is_nan() && parameter.scalar().is_nan());
+    }
+
+    #[test]
+    fn squares_that_overflow_float32_are_summed_all_the_same() {
+        for count in [1, 3 * LANES, BLOCK + 1] {
+            let large = Tensor::from_vec(vec![1e30f32; count], &[count]);
+            let expected = count as f64 * f64::from(1e30f32).powi(2);
+            assert!((sum_squares(&large) / expected - 1.0).abs() < 1e-12);
+        }
+        let mut values = vec![1.0f32; 100];
+        values[70] = f32::NAN;
+        assert!(sum_squares(&Tensor::from_vec(values, &[100])).is_nan());
+    }
+
+    #[test]
+    fn unknown_names_are_refused() {
+        assert!(matches!(rule("adm", json!({})), Err(Error::Missing(_))));
+        assert!(matches!(rule("adam", json!({"beta": 1})), Err(Error::Value(_))));
+    }
 }

@@ -47,12 +47,12 @@ impl Plan {
         reached
     }
 
-    /// The part of the plan that depends on one value, its other inputs being given.
     /// Whether a value has to be known before the plan runs.
     pub(crate) fn needs(&self, id: ValueId) -> bool {
         self.uses[id] > 0 || self.outputs.contains(&id)
     }
 
+    /// The part of the plan that depends on one value, its other inputs being given.
     pub(crate) fn downstream(&self, program: &Program, of: ValueId) -> Self {
         let mut depends = vec![false; program.values().len()];
         let mut uses = vec![0; program.values().len()];
@@ -165,7 +165,7 @@ pub(crate) fn backward(
     let mut gradients: Vec<Option<Tensor>> = Vec::new();
     gradients.resize_with(reached.len(), || None);
     for (id, seed) in seeds {
-        accumulate(&mut gradients[id], seed);
+        gradients[id] = Some(seed.added_to(gradients[id].take()));
     }
     for &id in plan.nodes.iter().rev() {
         interrupt.check()?;
@@ -179,16 +179,9 @@ pub(crate) fn backward(
         let found = node.operation.gradient(kept, gradient, &wanted);
         for ((&input, wanted), gradient) in node.inputs.iter().zip(wanted).zip(found) {
             if let (true, Some(gradient)) = (wanted, gradient) {
-                accumulate(&mut gradients[input], gradient);
+                gradients[input] = Some(gradient.added_to(gradients[input].take()));
             }
         }
     }
     Ok(gradients)
-}
-
-fn accumulate(sum: &mut Option<Tensor>, gradient: Tensor) {
-    *sum = Some(match sum.take() {
-        Some(sum) => sum.accumulate(gradient),
-        None => gradient,
-    });
 }

@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 
 pub(crate) use evaluate::{Leaves, Plan, Retention, backward, forward};
 pub use initializer::Initializer;
-pub use shape::{Dim, Kind, Type, broadcast, broadcast_lengths, show};
+pub use shape::{Dim, Kind, Type, broadcast, broadcast_lengths, show, show_lengths};
 
 use crate::ops::{self, Operation};
 use crate::{Error, Result};
@@ -203,6 +203,7 @@ impl Program {
         if self.inputs().any(|(_, known)| known == name) {
             return Err(Error::value(format!("input {name:?} is declared twice")));
         }
+        checked_size(&format!("input {name:?}"), &shape)?;
         Ok(self.push(Type { kind, shape }, Source::Input(name.to_owned())))
     }
 
@@ -226,15 +227,15 @@ impl Program {
 
     /// Adds fixed numbers.
     pub fn constant(&mut self, constant: Constant) -> Result<ValueId> {
-        let size = checked_size("constant", &constant.shape)?;
+        let shape = known(&constant.shape);
+        let size = checked_size("constant", &shape)?;
         if size != constant.values.len() {
             return Err(Error::value(format!(
-                "constant: shape {:?} has {size} elements, got {}",
-                constant.shape,
+                "constant: shape {} has {size} elements, got {}",
+                show(&shape),
                 constant.values.len()
             )));
         }
-        let shape = constant.shape.iter().map(|&count| Dim::known(count)).collect();
         Ok(self.push(Type { kind: constant.kind, shape }, Source::Constant(constant)))
     }
 
@@ -247,8 +248,7 @@ impl Program {
             .collect::<Option<_>>()
             .ok_or_else(|| Error::value(format!("{name}: an input is not a value of this program")))?;
         let ty = operation.infer(&types).map_err(|message| self.located(Error::value(format!("{name}: {message}"))))?;
-        let lengths: Vec<usize> = ty.shape.iter().map(|dim| dim.count).collect();
-        checked_size(name, &lengths).map_err(|error| self.located(error))?;
+        checked_size(name, &ty.shape).map_err(|error| self.located(error))?;
         let scope = self.scope.clone();
         let node = Node { name: name.to_owned(), attributes, inputs, scope, operation };
         Ok(self.push(ty, Source::Node(node)))
@@ -296,8 +296,9 @@ impl Program {
         if path.is_empty() {
             return Err(Error::value("a path must not be empty"));
         }
-        checked_size(path, shape)?;
-        Ok(Type::float(shape.iter().map(|&count| Dim::known(count)).collect()))
+        let shape = known(shape);
+        checked_size(path, &shape)?;
+        Ok(Type::float(shape))
     }
 
     fn declared(&self, path: &str, ty: &Type) -> Result<Option<ValueId>> {
@@ -322,10 +323,73 @@ impl Program {
     }
 }
 
-fn checked_size(what: &str, shape: &[usize]) -> Result<usize> {
+fn known(shape: &[usize]) -> Vec<Dim> {
+    shape.iter().map(|&count| Dim::known(count)).collect()
+}
+
+/// The number of elements (of one sample): at least 1, and no more than memory could hold.
+fn checked_size(what: &str, shape: &[Dim]) -> Result<usize> {
+    if shape.iter().any(|dim| dim.count == 0) {
+        return Err(Error::value(format!("{what}: every axis must have a length of at least 1, got {}", show(shape))));
+    }
     shape
         .iter()
-        .try_fold(1usize, |size, &length| size.checked_mul(length))
+        .try_fold(1usize, |size, dim| size.checked_mul(dim.count))
         .filter(|&size| size <= GREATEST_SIZE)
-        .ok_or_else(|| Error::value(format!("{what}: shape {shape:?} has too many elements")))
+        .ok_or_else(|| Error::value(format!("{what}: shape {} has too many elements", show(shape))))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[track_caller]
+    fn refused<T: std::fmt::Debug>(result: Result<T>, expected: &str) {
+        match result {
+            Err(Error::Value(message)) => assert!(message.contains(expected), "{message}"),
+            other => panic!("expected a value error, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn axes_without_length_are_refused_in_words() {
+        let mut program = Program::default();
+        let zero = Initializer::Zeros {};
+        let shape = vec![Dim::BATCH, Dim::known(0)];
+        refused(
+            program.input("x", shape, Kind::Float),
+            "input \"x\": every axis must have a length of at least 1, got (batch, 0)",
+        );
+        let kernel =
+            |shape| Parameter { path: "dense.kernel".to_owned(), shape, role: Role::Kernel, initializer: zero.clone() };
+        refused(
+            program.parameter(kernel(vec![4, 0])),
+            "dense.kernel: every axis must have a length of at least 1, got (4, 0)",
+        );
+        let buffer = Buffer { path: "mean".to_owned(), shape: vec![0], initializer: zero.clone() };
+        refused(program.buffer(buffer), "mean: every axis must have a length of at least 1, got (0,)");
+        let constant = Constant { values: Vec::new(), shape: vec![0], kind: Kind::Int };
+        refused(program.constant(constant), "constant: every axis must have a length of at least 1, got (0,)");
+        refused(program.parameter(kernel(vec![1 << 30, 1 << 30])), "too many elements");
+        refused(program.parameter(kernel(vec![usize::MAX, 2])), "too many elements");
+        assert!(program.values().is_empty());
+    }
+
+    #[test]
+    fn errors_name_the_scope_and_what_came() {
+        let mut program = Program::default();
+        let x = program.input("x", vec![Dim::BATCH, Dim::known(3)], Kind::Float).expect("a new name");
+        program.set_scope("encoder.dense");
+        refused(
+            program.apply("sum", vec![x], json!({"axes": [2]})),
+            "encoder.dense: sum: axis 2 is outside shape (batch, 3)",
+        );
+        refused(program.apply("add", vec![x, 7], json!({})), "not a value of this program");
+        refused(program.apply("add", vec![x], json!({})), "expected 2 inputs, got 1");
+        refused(program.apply("elu", vec![x], json!({"beta": 1})), "attributes");
+        refused(program.input("x", vec![Dim::BATCH], Kind::Float), "declared twice");
+        refused(program.input("y", vec![Dim::known(2)], Kind::Float), "must start with the batch");
+    }
 }

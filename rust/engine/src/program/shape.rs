@@ -91,6 +91,11 @@ pub fn show(shape: &[Dim]) -> String {
     }
 }
 
+/// Lengths as people write them.
+pub fn show_lengths(shape: &[usize]) -> String {
+    show(&shape.iter().map(|&count| Dim::known(count)).collect::<Vec<_>>())
+}
+
 impl Type {
     /// A float of a shape.
     pub fn float(shape: Vec<Dim>) -> Self {

@@ -49,16 +49,21 @@ impl Tensor {
         self.binary(other, Dispatch::float_powf, |_, _| panic!("power is defined for floats"))
     }
 
-    /// The larger of two; NaN stays NaN.
-    pub fn larger(self, other: Self) -> Self {
-        let mask = other.clone().compare(Comparison::Greater, self.clone());
-        Self::choose(mask, other, self)
+    /// `self` where it compares so to `other` or is NaN, else `other`.
+    fn extreme(self, comparison: Comparison, other: Self) -> Self {
+        let nan = self.clone().compare(Comparison::NotEqual, self.clone());
+        let mask = self.clone().compare(comparison, other.clone()).or(nan);
+        Self::choose(mask, self, other)
     }
 
-    /// The smaller of two; NaN stays NaN.
-    pub fn smaller(self, other: Self) -> Self {
-        let mask = other.clone().compare(Comparison::Less, self.clone());
-        Self::choose(mask, other, self)
+    /// `self` unless it compares so to `bound`, then `bound`; NaN of either stays.
+    fn bounded(self, comparison: Comparison, bound: f64) -> Self {
+        if bound.is_nan() {
+            return self.plus(bound);
+        }
+        let bound = self.constant(bound);
+        let outside = self.clone().compare(comparison, bound.clone());
+        Self::choose(outside, bound, self)
     }
 
     /// `mask ? a : b`, broadcasting all three.
@@ -106,8 +111,8 @@ impl Tensor {
         self.logical(other, Dispatch::bool_or)
     }
 
-    /// The opposite.
-    pub fn not(self) -> Self {
+    /// True where it is false.
+    pub fn negated(self) -> Self {
         self.unary(Dispatch::bool_not)
     }
 
@@ -163,16 +168,17 @@ impl Number for Tensor {
     fn recip_of(self, constant: f64) -> Self {
         self.unary(Dispatch::float_recip).times(constant)
     }
+    fn greater_of(self, other: Self) -> Self {
+        self.extreme(Comparison::Greater, other)
+    }
+    fn lesser_of(self, other: Self) -> Self {
+        self.extreme(Comparison::Less, other)
+    }
     fn at_least(self, constant: f64) -> Self {
-        let constant = self.constant(constant);
-        self.larger(constant)
+        self.bounded(Comparison::Less, constant)
     }
     fn at_most(self, constant: f64) -> Self {
-        let constant = self.constant(constant);
-        self.smaller(constant)
-    }
-    fn greater_of(self, other: Self) -> Self {
-        self.larger(other)
+        self.bounded(Comparison::Greater, constant)
     }
     fn step(self) -> Self {
         self.mask_value(Comparison::Greater, 0.0)
@@ -222,18 +228,21 @@ impl Number for Tensor {
 }
 
 impl Tensor {
-    /// `self + other` of equal shapes, in place where the storage allows.
-    pub(crate) fn accumulate(mut self, other: Self) -> Self {
-        fn in_place<E: crate::tensor::Real>(sum: &mut Tensor, other: &Tensor) -> bool {
-            match (sum.as_mut_slice::<E>(), other.as_slice::<E>()) {
-                (Some(sum), Some(other)) => {
-                    crate::cpu::accumulate(sum, other);
+    /// `sum + self` of equal shapes, in place where the storage allows; `self` if there is no sum yet.
+    pub(crate) fn added_to(self, sum: Option<Self>) -> Self {
+        fn in_place<E: crate::tensor::Real>(sum: &mut Tensor, term: &Tensor) -> bool {
+            match (sum.as_mut_slice::<E>(), term.as_slice::<E>()) {
+                (Some(sum), Some(term)) => {
+                    crate::cpu::accumulate(sum, term);
                     true
                 }
                 _ => false,
             }
         }
-        let done = self.is_cpu() && (in_place::<f32>(&mut self, &other) || in_place::<f64>(&mut self, &other));
-        if done { self } else { self + other }
+        let Some(mut sum) = sum else {
+            return self;
+        };
+        let done = in_place::<f32>(&mut sum, &self) || in_place::<f64>(&mut sum, &self);
+        if done { sum } else { sum + self }
     }
 }

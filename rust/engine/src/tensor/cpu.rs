@@ -41,6 +41,9 @@ impl Real for f64 {
     }
 }
 
+/// What a fused kernel may rely on: its caller chose it by the device and the type.
+const EXPECTED: &str = "contiguous elements of the kernel's type on the cpu device";
+
 impl Tensor {
     /// A tensor on the `cpu` device that takes over `values`, without a copy.
     pub fn from_vec<E: Element + bytemuck::Pod>(values: Vec<E>, shape: &[usize]) -> Self {
@@ -77,26 +80,33 @@ impl Tensor {
         tensor.try_storage_mut::<E>().map(|all| &mut all[start..end])
     }
 
-    /// The same values, contiguous, on the `cpu` device; `None` on another device or of another type.
-    pub(crate) fn contiguous_cpu<E: Element + bytemuck::Pod>(self) -> Option<Self> {
-        let tensor = self.flex()?;
-        if tensor.dtype() != E::dtype() {
-            return None;
-        }
+    /// The same values, contiguous, where the `cpu` device holds them as `E`.
+    pub(crate) fn contiguous<E: Element + bytemuck::Pod>(self) -> Self {
+        let tensor = self.flex().filter(|tensor| tensor.dtype() == E::dtype()).expect(EXPECTED);
         if tensor.is_contiguous() {
-            return Some(self);
+            return self;
         }
-        Some(Self::from_flex(tensor.to_contiguous()))
+        Self::from_flex(tensor.to_contiguous())
     }
 
-    /// The same values, contiguous and held by nobody else; `None` as for [`Self::contiguous_cpu`].
-    pub(crate) fn into_unique<E: Element + bytemuck::Pod>(self) -> Option<Self> {
-        let mut tensor = self.contiguous_cpu::<E>()?;
-        if tensor.as_mut_slice::<E>().is_some() {
-            return Some(tensor);
+    /// The elements of a [contiguous](Self::contiguous) tensor.
+    pub(crate) fn elements<E: Element + bytemuck::Pod>(&self) -> &[E] {
+        self.as_slice::<E>().expect(EXPECTED)
+    }
+
+    /// The same values, contiguous and held by nobody else, where the `cpu` device holds them as `E`.
+    pub(crate) fn unique<E: Element + bytemuck::Pod>(mut self) -> Self {
+        self.elements_mut::<E>();
+        self
+    }
+
+    /// The elements for writing; copied first if somebody else holds the storage or they are not contiguous.
+    pub(crate) fn elements_mut<E: Element + bytemuck::Pod>(&mut self) -> &mut [E] {
+        if self.as_mut_slice::<E>().is_none() {
+            let contiguous = self.clone().contiguous::<E>();
+            *self = Self::from_vec(contiguous.elements::<E>().to_vec(), &self.shape());
         }
-        let copy = tensor.as_slice::<E>()?.to_vec();
-        Some(Self::from_vec(copy, &tensor.shape()))
+        self.as_mut_slice::<E>().expect(EXPECTED)
     }
 
     /// The storage from the first element on and the step along each axis; `None` on another device, of another type, or where

@@ -2,7 +2,7 @@
 
 use burn_backend::ops::{BoolTensorOps, FloatTensorOps, IntTensorOps};
 use burn_backend::tensor::IndexingUpdateOp;
-use burn_backend::{Shape, Slice};
+use burn_backend::{Shape, Slice, TensorData};
 use burn_dispatch::{Dispatch, DispatchTensor};
 
 use super::{DType, Tensor};
@@ -20,9 +20,34 @@ macro_rules! by_kind {
     }};
 }
 
+/// [`by_kind`] without truth values.
+macro_rules! by_number {
+    ($tensor:expr, $float:ident, $int:ident $(, $argument:expr)*) => {{
+        let is_int = $tensor.dtype().is_int();
+        let primitive = $tensor.into_primitive();
+        Tensor::from_primitive(if is_int {
+            Dispatch::$int(primitive $(, $argument)*)
+        } else {
+            Dispatch::$float(primitive $(, $argument)*)
+        })
+    }};
+}
+
+fn slices(starts: &[usize], stops: &[usize], steps: &[usize]) -> Vec<Slice> {
+    let bounds = starts.iter().zip(stops).zip(steps);
+    bounds.map(|((&start, &stop), &step)| Slice::new(start as isize, Some(stop as isize), step as isize)).collect()
+}
+
 impl Tensor {
     /// The same elements in row-major order under another shape.
     pub fn reshape(self, shape: &[usize]) -> Self {
+        if shape.is_empty() && self.device() == crate::Device::ndarray() {
+            // NdArray has no reshape to a number; its data has.
+            let device = self.device();
+            let (bytes, _, dtype) = self.into_data().into_parts();
+            let number = TensorData::from_bytes(bytes, Shape::from(Vec::<usize>::new()), dtype);
+            return Self::from_data(number, &device);
+        }
         let shape = Shape::from(shape.to_vec());
         by_kind!(self, float_reshape, int_reshape, bool_reshape, shape)
     }
@@ -42,6 +67,9 @@ impl Tensor {
 
     /// Reverses axes.
     pub fn flip(self, axes: &[usize]) -> Self {
+        if self.is_empty() {
+            return self;
+        }
         by_kind!(self, float_flip, int_flip, bool_flip, axes)
     }
 
@@ -49,6 +77,10 @@ impl Tensor {
     pub fn broadcast_to(self, shape: &[usize]) -> Self {
         if self.shape() == shape {
             return self;
+        }
+        if self.is_cpu() && self.len() == 1 && matches!(self.dtype(), DType::F32 | DType::F64) {
+            // Memory filled at once: the kernels would copy a view with strides of 0 element by element.
+            return Self::full(shape, self.scalar(), self.dtype(), &self.device());
         }
         let tensor = self.with_rank(shape.len());
         let shape = Shape::from(shape.to_vec());
@@ -73,23 +105,12 @@ impl Tensor {
 
     /// The part from `starts` to `stops` by `steps`.
     pub fn slice(self, starts: &[usize], stops: &[usize], steps: &[usize]) -> Self {
-        let slices: Vec<Slice> = starts
-            .iter()
-            .zip(stops)
-            .zip(steps)
-            .map(|((&start, &stop), &step)| Slice::new(start as isize, Some(stop as isize), step as isize))
-            .collect();
-        by_kind!(self, float_slice, int_slice, bool_slice, &slices)
+        by_kind!(self, float_slice, int_slice, bool_slice, &slices(starts, stops, steps))
     }
 
     /// Writes `value` over the part from `starts` to `stops` by `steps`.
     pub fn slice_assign(self, starts: &[usize], stops: &[usize], steps: &[usize], value: Self) -> Self {
-        let slices: Vec<Slice> = starts
-            .iter()
-            .zip(stops)
-            .zip(steps)
-            .map(|((&start, &stop), &step)| Slice::new(start as isize, Some(stop as isize), step as isize))
-            .collect();
+        let slices = slices(starts, stops, steps);
         let value = value.into_primitive();
         by_kind!(self, float_slice_assign, int_slice_assign, bool_slice_assign, &slices, value)
     }
@@ -107,14 +128,12 @@ impl Tensor {
 
     /// Rows `indices` (rank 1) along an axis.
     pub fn select(self, axis: usize, indices: Self) -> Self {
+        if self.dtype() == DType::Bool {
+            // Flex's own kernel answers with bytes that are no truth values.
+            return self.cast(DType::I32).select(axis, indices).cast(DType::Bool);
+        }
         let indices = indices.into_primitive();
-        let dtype = self.dtype();
-        let primitive = self.into_primitive();
-        Self::from_primitive(match dtype {
-            DType::Bool => Dispatch::bool_select(primitive, axis, indices),
-            DType::I32 | DType::I64 => Dispatch::int_select(primitive, axis, indices),
-            _ => Dispatch::float_select(primitive, axis, indices),
-        })
+        by_number!(self, float_select, int_select, axis, indices)
     }
 
     /// Adds `value` to rows `indices` (rank 1) along an axis; an index may come again.
@@ -153,10 +172,7 @@ impl Tensor {
 
     /// Sum over an axis, which stays with length 1.
     pub fn sum_axis(self, axis: usize) -> Self {
-        if self.dtype().is_int() {
-            return Self::from_primitive(Dispatch::int_sum_dim(self.into_primitive(), axis));
-        }
-        Self::from_primitive(Dispatch::float_sum_dim(self.into_primitive(), axis))
+        by_number!(self, float_sum_dim, int_sum_dim, axis)
     }
 
     /// Sum over axes, which stay with length 1.
@@ -166,10 +182,7 @@ impl Tensor {
 
     /// Greatest over an axis, which stays with length 1.
     pub fn max_axis(self, axis: usize) -> Self {
-        if self.dtype().is_int() {
-            return Self::from_primitive(Dispatch::int_max_dim(self.into_primitive(), axis));
-        }
-        Self::from_primitive(Dispatch::float_max_dim(self.into_primitive(), axis))
+        by_number!(self, float_max_dim, int_max_dim, axis)
     }
 
     /// Index of the greatest along an axis, which stays with length 1.
@@ -183,10 +196,7 @@ impl Tensor {
 
     /// Least over an axis, which stays with length 1.
     pub fn min_axis(self, axis: usize) -> Self {
-        if self.dtype().is_int() {
-            return Self::from_primitive(Dispatch::int_min_dim(self.into_primitive(), axis));
-        }
-        Self::from_primitive(Dispatch::float_min_dim(self.into_primitive(), axis))
+        by_number!(self, float_min_dim, int_min_dim, axis)
     }
 
     /// Index of the least along an axis, which stays with length 1.
@@ -196,17 +206,5 @@ impl Tensor {
             return Self::from_primitive(Dispatch::int_argmin(self.into_primitive(), axis));
         }
         Self::from_primitive(Dispatch::float_argmin(self.into_primitive(), axis, int))
-    }
-
-    /// Sums over the axes that broadcasting added or repeated, so that the result has `shape`.
-    pub fn sum_to(self, shape: &[usize]) -> Self {
-        let mine = self.shape();
-        if mine == shape {
-            return self;
-        }
-        let added = mine.len() - shape.len();
-        let axes: Vec<usize> =
-            (0..mine.len()).filter(|&axis| axis < added || (shape[axis - added] == 1 && mine[axis] != 1)).collect();
-        self.sum_axes(&axes).reshape(shape)
     }
 }

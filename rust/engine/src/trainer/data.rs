@@ -4,7 +4,7 @@ use burn_backend::Element;
 use half::f16;
 use rayon::prelude::*;
 
-use crate::program::Kind;
+use crate::program::{Kind, show, show_lengths};
 use crate::tensor::{DType, Tensor};
 use crate::{Device, Error, Result};
 
@@ -343,5 +343,239 @@ pub(crate) fn expect_shape(name: &str, view: &ArrayView, expected: &[crate::prog
     if fits {
         return Ok(());
     }
-    Err(Error::value(format!("{name}: expected shape {}, got {:?}", crate::program::show(expected), view.shape)))
+    Err(Error::value(format!("{name}: expected shape {}, got {}", show(expected), show_lengths(&view.shape))))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::numbers;
+
+    const FORMATS: [Format; 12] = [
+        Format::F16,
+        Format::F32,
+        Format::F64,
+        Format::I8,
+        Format::I16,
+        Format::I32,
+        Format::I64,
+        Format::U8,
+        Format::U16,
+        Format::U32,
+        Format::U64,
+        Format::Bool,
+    ];
+
+    /// A number that the format holds exactly, from one in -1 to 1.
+    fn exact(format: Format, number: f64) -> f64 {
+        match format {
+            Format::F16 | Format::F32 | Format::F64 => (number * 100.0).round() / 4.0,
+            Format::I8 | Format::I16 | Format::I32 | Format::I64 => (number * 100.0).round(),
+            Format::U8 | Format::U16 | Format::U32 | Format::U64 => (number.abs() * 100.0).round(),
+            Format::Bool => f64::from(u8::from(number > 0.0)),
+        }
+    }
+
+    fn encode(format: Format, value: f64, swapped: bool) -> Vec<u8> {
+        let mut bytes = match format {
+            Format::F16 => f16::from_f64(value).to_ne_bytes().to_vec(),
+            Format::F32 => (value as f32).to_ne_bytes().to_vec(),
+            Format::F64 => value.to_ne_bytes().to_vec(),
+            Format::I8 => (value as i8).to_ne_bytes().to_vec(),
+            Format::I16 => (value as i16).to_ne_bytes().to_vec(),
+            Format::I32 => (value as i32).to_ne_bytes().to_vec(),
+            Format::I64 => (value as i64).to_ne_bytes().to_vec(),
+            Format::U8 | Format::Bool => vec![value as u8],
+            Format::U16 => (value as u16).to_ne_bytes().to_vec(),
+            Format::U32 => (value as u32).to_ne_bytes().to_vec(),
+            Format::U64 => (value as u64).to_ne_bytes().to_vec(),
+        };
+        if swapped {
+            bytes.reverse();
+        }
+        bytes
+    }
+
+    /// Memory, a view of it, and what the view shows, in row-major order.
+    struct Sample {
+        memory: Vec<u8>,
+        view: ArrayView,
+        values: Vec<f64>,
+    }
+
+    /// How an axis runs through memory: by whole lengths (C or Fortran order), backwards, by every second, or not at all.
+    #[derive(Clone, Copy, Debug)]
+    enum Way {
+        Forwards,
+        Backwards,
+        EverySecond,
+        Repeated,
+    }
+
+    impl Way {
+        fn step(self) -> isize {
+            match self {
+                Self::Forwards => 1,
+                Self::Backwards => -1,
+                Self::EverySecond => 2,
+                Self::Repeated => 0,
+            }
+        }
+    }
+
+    impl Sample {
+        fn new(seed: u64, format: Format, swapped: bool, axes: &[(usize, Way)], fortran: bool) -> Self {
+            let stored: Vec<usize> = axes
+                .iter()
+                .map(|&(length, way)| match way {
+                    Way::EverySecond => 2 * length,
+                    Way::Repeated => 1,
+                    _ => length,
+                })
+                .collect();
+            let mut steps = vec![0isize; axes.len()];
+            let mut next = 1;
+            let mut give = |axis: usize| {
+                steps[axis] = next as isize;
+                next *= stored[axis];
+            };
+            if fortran {
+                (0..axes.len()).for_each(&mut give)
+            } else {
+                (0..axes.len()).rev().for_each(&mut give)
+            }
+            let elements: Vec<f64> = numbers(seed, next).into_iter().map(|number| exact(format, number)).collect();
+            // One byte before, so that nothing is aligned.
+            let mut memory = vec![0];
+            memory.extend(elements.iter().flat_map(|&value| encode(format, value, swapped)));
+            let start: isize = (axes.iter().zip(&steps))
+                .map(|(&(length, way), step)| if way.step() < 0 { (length as isize - 1) * step } else { 0 })
+                .sum();
+            let steps: Vec<isize> = axes.iter().zip(&steps).map(|(&(_, way), step)| way.step() * step).collect();
+            let shape: Vec<usize> = axes.iter().map(|&(length, _)| length).collect();
+            let values = (0..shape.iter().product())
+                .map(|place| {
+                    let index = unravel(place, &shape);
+                    let offset: isize = index.iter().zip(&steps).map(|(&index, step)| index as isize * step).sum();
+                    elements[(start + offset) as usize]
+                })
+                .collect();
+            let strides = steps.iter().map(|step| step * format.size() as isize).collect();
+            let pointer = memory[1 + start as usize * format.size()..].as_ptr();
+            // SAFETY: the memory moves into the sample beside the view, its bytes stay where they are.
+            let view = unsafe { ArrayView::new(pointer, format, swapped, shape, strides) };
+            Self { memory, view, values }
+        }
+    }
+
+    fn axes() -> impl Strategy<Value = Vec<(usize, Way)>> {
+        let way = prop_oneof![Just(Way::Forwards), Just(Way::Backwards), Just(Way::EverySecond), Just(Way::Repeated)];
+        prop::collection::vec((1usize..5, way), 1..4)
+    }
+
+    fn truncated(value: f64) -> f64 {
+        value.trunc()
+    }
+
+    proptest! {
+        #[test]
+        fn gather_reads_what_strides_say(
+            seed: u64,
+            format in prop::sample::select(&FORMATS[..]),
+            swapped: bool,
+            fortran: bool,
+            axes in axes(),
+            picks in prop::collection::vec(0usize..100, 0..6),
+        ) {
+            let sample = Sample::new(seed, format, swapped, &axes, fortran);
+            prop_assert!(!sample.memory.is_empty());
+            prop_assert_eq!(&sample.view.to_f64(), &sample.values);
+            let rows: Vec<i64> = picks.iter().map(|pick| (pick % axes[0].0) as i64).collect();
+            let length = sample.values.len() / axes[0].0;
+            let expected: Vec<f64> =
+                rows.iter().flat_map(|&row| sample.values[row as usize * length..][..length].to_vec()).collect();
+            let mut shape = sample.view.shape().to_vec();
+            shape[0] = rows.len();
+            for device in [Device::cpu(), Device::ndarray()] {
+                let gather = |kind, dtype| {
+                    let tensor = sample.view.gather(&rows, kind, dtype, &device);
+                    assert_eq!(tensor.shape(), shape);
+                    (tensor.dtype(), tensor.to_f64())
+                };
+                prop_assert_eq!(gather(Kind::Float, DType::F32), (DType::F32, expected.clone()));
+                prop_assert_eq!(gather(Kind::Float, DType::F64), (DType::F64, expected.clone()));
+                let whole = expected.iter().copied().map(truncated).collect();
+                prop_assert_eq!(gather(Kind::Int, DType::F32), (DType::I32, whole));
+                let truth = expected.iter().map(|&value| f64::from(u8::from(value != 0.0))).collect();
+                prop_assert_eq!(gather(Kind::Bool, DType::F32), (DType::Bool, truth));
+            }
+            let tensor = sample.view.to_tensor(&Device::cpu()).expect("small numbers");
+            prop_assert_eq!(tensor.to_f64(), sample.values);
+        }
+
+        #[test]
+        fn the_first_number_that_is_not_finite_is_found(
+            seed: u64,
+            format in prop::sample::select(&[Format::F16, Format::F32, Format::F64][..]),
+            swapped: bool,
+            shape in prop::collection::vec(1usize..7, 0..4),
+            holes in prop::collection::vec((0usize..400, 0usize..3), 0..4),
+        ) {
+            let count: usize = shape.iter().product();
+            let mut values: Vec<f64> = numbers(seed, count).into_iter().map(|number| exact(format, number)).collect();
+            for (place, what) in holes {
+                values[place % count] = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY][what];
+            }
+            let memory: Vec<u8> = values.iter().flat_map(|&value| encode(format, value, swapped)).collect();
+            let mut strides = vec![format.size() as isize; shape.len()];
+            for axis in (1..shape.len()).rev() {
+                strides[axis - 1] = strides[axis] * shape[axis] as isize;
+            }
+            // SAFETY: the memory outlives the view.
+            let view = unsafe { ArrayView::new(memory.as_ptr(), format, swapped, shape.clone(), strides) };
+            let expected = values.iter().position(|value| !value.is_finite()).map(|place| unravel(place, &shape));
+            prop_assert_eq!(view.first_not_finite(), expected);
+        }
+
+        #[test]
+        fn the_first_label_outside_its_classes_is_found(
+            labels in prop::collection::vec(prop_oneof![
+                8 => (0u8..5).prop_map(f64::from),
+                1 => prop::sample::select(&[-1.0, 5.0, 0.5, f64::NAN, f64::INFINITY, -0.0][..]),
+            ], 2..24),
+            width in 1usize..3,
+        ) {
+            let rows = labels.len() / width;
+            let labels = &labels[..rows * width];
+            // SAFETY: the labels outlive the view.
+            let view = unsafe {
+                let strides = vec![8 * width as isize, 8];
+                ArrayView::new(labels.as_ptr().cast(), Format::F64, false, vec![rows, width], strides)
+            };
+            let good = [0.0, 1.0, 2.0, 3.0, 4.0];
+            let expected = labels.iter().position(|label| !good.contains(label)).map(|place| place / width);
+            prop_assert_eq!(view.first_bad_label(5).map(|(row, _)| row), expected);
+        }
+    }
+
+    #[test]
+    fn integers_out_of_range_become_extremes_or_are_refused() {
+        let numbers = [i64::MIN, -1, i64::MAX];
+        // SAFETY: the numbers outlive the view.
+        let view = unsafe { ArrayView::new(numbers.as_ptr().cast(), Format::I64, false, vec![3], vec![8]) };
+        let gathered = view.gather(&[0, 1, 2], Kind::Int, DType::F32, &Device::cpu()).to_f64();
+        assert_eq!(gathered, [f64::from(i32::MIN), -1.0, f64::from(i32::MAX)]);
+        assert!(matches!(view.to_tensor(&Device::cpu()), Err(Error::Value(_))));
+    }
+
+    #[test]
+    fn arrays_without_elements_have_nothing_wrong() {
+        let nothing: [f64; 0] = [];
+        // SAFETY: no element is reached.
+        let view = unsafe { ArrayView::new(nothing.as_ptr().cast(), Format::F64, false, vec![0, 3], vec![24, 8]) };
+        assert_eq!((view.first_not_finite(), view.first_bad_label(2)), (None, None));
+        assert_eq!(view.gather(&[], Kind::Float, DType::F32, &Device::cpu()).shape(), [0, 3]);
+    }
 }

@@ -3,13 +3,15 @@
 mod data;
 mod state;
 mod step;
+#[cfg(test)]
+mod tests;
 mod update;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use data::{ArrayView, Format};
-pub use update::OptimizerConfig;
+pub use update::{OptimizerConfig, Update};
 
 use crate::ops::Context;
 use crate::program::{Leaves, Plan, Source, ValueId};

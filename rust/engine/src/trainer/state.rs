@@ -2,7 +2,7 @@
 
 use super::update::ParameterState;
 use super::{Arrays, Session};
-use crate::program::{Source, ValueId};
+use crate::program::{Source, ValueId, show_lengths};
 use crate::tensor::Tensor;
 use crate::{DType, Error, Result};
 
@@ -71,9 +71,10 @@ impl Session {
                     self.fit(&key, &shape, array)
                 })
                 .collect::<Result<_>>()?;
-            state.insert(id, ParameterState { moments, updates: updates.scalar() as u64 });
+            let updates = number(&format!("updates.{path}"), &updates)? as u64;
+            state.insert(id, ParameterState { moments, updates });
         }
-        let mut number = |key: &str| arrays.remove(key).map(|array| array.scalar()).ok_or_else(|| missing(key));
+        let mut number = |key: &str| number(key, &arrays.remove(key).ok_or_else(|| missing(key))?);
         let updates = number("updates")? as u64;
         let batches = number("accumulated_batches")? as usize;
         let weight = number("accumulated_weight")?;
@@ -90,7 +91,11 @@ impl Session {
     /// An array made to fit a place: its shape compared, its type converted, moved to the device.
     pub(super) fn fit(&self, path: &str, shape: &[usize], array: Tensor) -> Result<Tensor> {
         if array.shape() != shape {
-            return Err(Error::value(format!("{path}: expected shape {shape:?}, got {:?}", array.shape())));
+            return Err(Error::value(format!(
+                "{path}: expected shape {}, got {}",
+                show_lengths(shape),
+                show_lengths(&array.shape())
+            )));
         }
         if !array.dtype().is_float() {
             return Err(Error::Type(format!("{path}: expected floats, got {}", array.dtype().name())));
@@ -125,6 +130,13 @@ impl Session {
 
 fn count(number: u64) -> Tensor {
     Tensor::from_vec(vec![number as i64], &[]).cast(DType::I64)
+}
+
+fn number(key: &str, array: &Tensor) -> Result<f64> {
+    match array.len() {
+        1 => Ok(array.scalar()),
+        _ => Err(Error::value(format!("{key}: expected one number, got shape {}", show_lengths(&array.shape())))),
+    }
 }
 
 fn missing(key: &str) -> Error {

@@ -7,7 +7,7 @@ use super::data::expect_shape;
 use super::update::Update;
 use super::{Arrays, Chunk, Inputs, Outputs, Records, Session, common_rows};
 use crate::gradient::{Method, Problem, solve};
-use crate::program::{Kind, Leaves, Plan, Retention, ValueId, forward};
+use crate::program::{Kind, Leaves, Plan, Retention, ValueId, forward, show_lengths};
 use crate::random::{Purpose, Stream};
 use crate::tensor::{DType, Tensor};
 use crate::trainer::ArrayView;
@@ -168,7 +168,7 @@ impl Session {
                 plan: &outputs.plan,
                 leaves: self.leaves(inputs, &order, &outputs.plan),
                 loss: outputs.loss.expect("training has a loss"),
-                weight: self.sample_seed(&weights, total.recip()),
+                weight: self.sample_seed(&weights, if total > 0.0 { total.recip() } else { 0.0 }),
                 wanted: &wanted,
                 context: self.context(),
                 noise: self.noise([0, 0]),
@@ -237,7 +237,10 @@ impl Session {
         if let Some(weight) = sample_weight
             && weight.shape() != [rows]
         {
-            return Err(Error::value(format!("sample_weight must have shape ({rows},), got {:?}", weight.shape())));
+            return Err(Error::value(format!(
+                "sample_weight must have shape ({rows},), got {}",
+                show_lengths(weight.shape())
+            )));
         }
         Ok(rows)
     }

@@ -161,11 +161,8 @@ impl Session {
             return Ok(Some(training.update(&mut self.state, gradients, 1.0, learning_rate)));
         }
         for (id, gradient) in gradients {
-            let sum = match training.group.sums.remove(&id) {
-                Some(sum) => sum.accumulate(gradient),
-                None => gradient,
-            };
-            training.group.sums.insert(id, sum);
+            let sum = training.group.sums.remove(&id);
+            training.group.sums.insert(id, gradient.added_to(sum));
         }
         training.group.weight += weight;
         training.group.batches += 1;
@@ -191,9 +188,8 @@ impl Training {
         }
         let mut clipped = norm;
         if let Some(limit) = self.clip_value {
-            for (_, gradient) in &mut gradients {
-                *gradient = clip_value(gradient.clone(), limit / scale);
-            }
+            let limit = limit / scale;
+            gradients = gradients.into_iter().map(|(id, gradient)| (id, clip_value(gradient, limit))).collect();
             clipped = scale * gradients.iter().map(|(_, gradient)| sum_squares(gradient)).sum::<f64>().sqrt();
         }
         if let Some(limit) = self.clip_norm
@@ -238,13 +234,9 @@ impl Training {
 
 /// Every element brought into `±limit`.
 fn clip_value(gradient: Tensor, limit: f64) -> Tensor {
-    fn in_place<E: Real>(mut gradient: Tensor, limit: f64) -> Tensor {
-        let shape = gradient.shape();
-        if gradient.as_mut_slice::<E>().is_none() {
-            gradient = Tensor::from_vec(gradient.into_vec::<E>(), &shape);
-        }
-        let values = gradient.as_mut_slice::<E>().expect("just made unique");
-        cpu::for_pieces(values, |_, piece| {
+    fn in_place<E: Real>(gradient: Tensor, limit: f64) -> Tensor {
+        let mut gradient = gradient.unique::<E>();
+        cpu::for_pieces(gradient.elements_mut::<E>(), |_, piece| {
             cpu::vectorised!({
                 for value in piece {
                     *value = value.at_least(-limit).at_most(limit);
