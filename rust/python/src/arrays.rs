@@ -3,15 +3,17 @@
 use burnish_engine::tensor::DType;
 use burnish_engine::trainer::{ArrayView, Format};
 use burnish_engine::{Device, Tensor};
-use numpy::{PyArray1, PyArrayDescrMethods, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods};
+use numpy::{PyArray1, PyArrayDescrMethods, PyArrayMethods, PyUntypedArrayMethods};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
+
+use crate::types::Array;
 
 /// A view of an array's memory, read during the call that borrows the array.
 ///
 /// The array object is referenced for as long as the call lasts, so that NumPy neither frees nor resizes its memory;
 /// writes by others change values, never what may be read.
-pub fn view(name: &str, array: &Bound<'_, PyUntypedArray>) -> PyResult<ArrayView> {
+pub fn view(name: &str, Array(array): &Array<'_>) -> PyResult<ArrayView> {
     let descr = array.dtype();
     let format = format(descr.kind(), descr.itemsize()).ok_or_else(|| {
         PyTypeError::new_err(format!("{name}: expected an array of numbers or bool, got dtype {descr}"))
@@ -42,7 +44,7 @@ fn format(kind: u8, size: usize) -> Option<Format> {
 }
 
 /// The array's values as a tensor on the CPU.
-pub fn tensor(name: &str, array: &Bound<'_, PyUntypedArray>, device: &Device) -> PyResult<Tensor> {
+pub fn tensor(name: &str, array: &Array<'_>, device: &Device) -> PyResult<Tensor> {
     view(name, array)?.to_tensor(device).map_err(crate::door::exception)
 }
 
@@ -89,19 +91,19 @@ impl HostArray {
     }
 
     /// The array; its memory is the vector's.
-    pub fn into_array(self, py: Python<'_>) -> PyResult<Bound<'_, PyUntypedArray>> {
+    pub fn into_array(self, py: Python<'_>) -> PyResult<Array<'_>> {
         macro_rules! array {
             ($values:expr) => {
                 PyArray1::from_vec(py, $values).reshape(self.shape)?.as_untyped().clone()
             };
         }
-        Ok(match self.values {
+        Ok(Array(match self.values {
             Values::F32(values) => array!(values),
             Values::F64(values) => array!(values),
             Values::I32(values) => array!(values),
             Values::I64(values) => array!(values),
             Values::Bool(values) => array!(values),
-        })
+        }))
     }
 }
 

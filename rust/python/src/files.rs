@@ -4,26 +4,21 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use burnish_engine::storage::{self, StoredArray};
-use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::door::enter;
+use crate::types::{Array, Arrays, Named};
 
 /// Writes a safetensors file, a checksum per tensor, whole or absent whatever happens.
 #[pyfunction]
-pub fn write_arrays(
-    py: Python<'_>,
-    path: PathBuf,
-    arrays: BTreeMap<String, Bound<'_, PyUntypedArray>>,
-    metadata: BTreeMap<String, String>,
-) -> PyResult<()> {
+pub fn write_arrays(py: Python<'_>, path: PathBuf, arrays: Arrays<'_>, metadata: Named<String>) -> PyResult<()> {
     let arrays =
-        arrays.iter().map(|(name, array)| Ok((name.clone(), stored(array)?))).collect::<PyResult<BTreeMap<_, _>>>()?;
-    enter(py, || storage::write(&path, &arrays, &metadata))
+        arrays.0.into_iter().map(|(name, array)| Ok((name, stored(&array)?))).collect::<PyResult<BTreeMap<_, _>>>()?;
+    enter(py, || storage::write(&path, &arrays, &metadata.0))
 }
 
-fn stored(array: &Bound<'_, PyUntypedArray>) -> PyResult<StoredArray> {
+fn stored(Array(array): &Array<'_>) -> PyResult<StoredArray> {
     let numpy = array.py().import("numpy")?;
     let dtype = array.getattr("dtype")?.call_method1("newbyteorder", ("<",))?;
     let array = numpy.call_method1("asarray", (array, dtype))?;
@@ -34,11 +29,9 @@ fn stored(array: &Bound<'_, PyUntypedArray>) -> PyResult<StoredArray> {
     })
 }
 
-type Contents<'py> = (BTreeMap<String, Bound<'py, PyAny>>, BTreeMap<String, String>);
-
 /// Reads a safetensors file: arrays and metadata. A checksum that disagrees raises ValueError.
 #[pyfunction]
-pub fn read_arrays(py: Python<'_>, path: PathBuf) -> PyResult<Contents<'_>> {
+pub fn read_arrays(py: Python<'_>, path: PathBuf) -> PyResult<(Arrays<'_>, Named<String>)> {
     let (arrays, metadata) = enter(py, || storage::read(&path))?;
     let numpy = py.import("numpy")?;
     let mut loaded = BTreeMap::new();
@@ -46,7 +39,8 @@ pub fn read_arrays(py: Python<'_>, path: PathBuf) -> PyResult<Contents<'_>> {
         let dtype = if array.dtype == "bfloat16" { "uint16" } else { &array.dtype };
         let dtype = numpy.call_method1("dtype", (dtype,))?.call_method1("newbyteorder", ("<",))?;
         let flat = numpy.call_method1("frombuffer", (PyBytes::new(py, &array.bytes), dtype))?;
-        loaded.insert(name, flat.call_method1("reshape", (array.shape,))?.call_method0("copy")?);
+        let array = flat.call_method1("reshape", (array.shape,))?.call_method0("copy")?;
+        loaded.insert(name, array.extract()?);
     }
-    Ok((loaded, metadata))
+    Ok((Named(loaded), Named(metadata)))
 }

@@ -1,12 +1,11 @@
 //! Functions without a class: what there is, and checks of data.
 
-use burnish_engine::{Device, ops, optimizer, random};
-use numpy::{PyArray1, PyUntypedArray};
+use burnish_engine::{Device, DeviceInfo, ops, optimizer, random};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
 
 use crate::arrays;
 use crate::door::enter;
+use crate::types::{Array, Json, Named, Numbers, Shape};
 
 /// Name, least and greatest number of inputs (None: any) of every operation.
 #[pyfunction]
@@ -16,41 +15,37 @@ pub fn operations() -> Vec<(&'static str, usize, Option<usize>)> {
 
 /// Hyperparameters of every optimizer with their defaults, `learning_rate` among them.
 #[pyfunction]
-pub fn optimizers(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+pub fn optimizers(py: Python<'_>) -> PyResult<Json<'_>> {
     let text = serde_json::to_string(&optimizer::defaults()).expect("plain numbers");
-    py.import("json")?.call_method1("loads", (text,))
+    Ok(Json(py.import("json")?.call_method1("loads", (text,))?.cast_into()?))
 }
 
 /// The devices that this machine really has: dicts with name and description.
 #[pyfunction]
-pub fn devices(py: Python<'_>) -> PyResult<Vec<std::collections::BTreeMap<&'static str, String>>> {
+pub fn devices(py: Python<'_>) -> PyResult<Vec<Named<String>>> {
     let found = enter(py, || Ok(Device::available()))?;
-    Ok(found.into_iter().map(|device| [("name", device.name), ("description", device.description)].into()).collect())
+    let dict = |device: DeviceInfo| [("name", device.name), ("description", device.description)];
+    let named = |pairs: [(&str, String); 2]| Named(pairs.map(|(key, value)| (key.to_owned(), value)).into());
+    Ok(found.into_iter().map(dict).map(named).collect())
 }
 
 /// The order of the samples in an epoch.
 #[pyfunction]
-pub fn permutation(py: Python<'_>, seed: u64, epoch: u64, rows: usize) -> PyResult<Bound<'_, PyArray1<i64>>> {
-    let order = enter(py, || Ok(random::permutation(seed, epoch, rows)))?;
-    Ok(PyArray1::from_vec(py, order))
+pub fn permutation(py: Python<'_>, seed: u64, epoch: u64, rows: usize) -> PyResult<Numbers<i64>> {
+    enter(py, || Ok(Numbers(random::permutation(seed, epoch, rows))))
 }
 
 /// The index of the first NaN or infinity, or None.
 #[pyfunction]
-pub fn check_finite<'py>(py: Python<'py>, array: &Bound<'py, PyUntypedArray>) -> PyResult<Option<Bound<'py, PyTuple>>> {
-    let view = arrays::view("array", array)?;
-    let place = enter(py, || Ok(view.first_not_finite()))?;
-    place.map(|place| PyTuple::new(py, place)).transpose()
+pub fn check_finite(py: Python<'_>, array: Array<'_>) -> PyResult<Option<Shape<usize>>> {
+    let view = arrays::view("array", &array)?;
+    enter(py, || Ok(view.first_not_finite().map(Shape)))
 }
 
 /// The first row whose label is not a whole number in `0..classes`: row, label, "range" or "fraction"; or None.
 #[pyfunction]
-pub fn check_labels(
-    py: Python<'_>,
-    array: &Bound<'_, PyUntypedArray>,
-    classes: usize,
-) -> PyResult<Option<(usize, f64, &'static str)>> {
-    let view = arrays::view("array", array)?;
+pub fn check_labels(py: Python<'_>, array: Array<'_>, classes: usize) -> PyResult<Option<(usize, f64, &'static str)>> {
+    let view = arrays::view("array", &array)?;
     let bad = enter(py, || Ok(view.first_bad_label(classes)))?;
     Ok(bad.map(|(row, label)| {
         let fraction = label.is_finite() && label.fract() != 0.0;

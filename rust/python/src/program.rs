@@ -4,11 +4,12 @@ use std::sync::Mutex;
 
 use burnish_engine::program::{self, Dim, Initializer, Kind, Role, Source, ValueId};
 use burnish_engine::{Error, Result};
-use numpy::{PyUntypedArray, PyUntypedArrayMethods};
+use numpy::{PyArrayDescrMethods, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
 use crate::arrays;
 use crate::door::{enter, lock};
+use crate::types::{Array, Shape};
 
 /// A network with its losses and metrics: built value by value, each checked at once.
 ///
@@ -18,7 +19,8 @@ use crate::door::{enter, lock};
 #[derive(Debug, Default)]
 pub struct Program(pub Mutex<burnish_engine::Program>);
 
-type PyShape = Vec<Option<usize>>;
+/// None is the batch.
+type PyShape = Shape<Option<usize>>;
 
 impl Program {
     fn build<T: Send>(
@@ -35,7 +37,7 @@ fn json<T: serde::de::DeserializeOwned>(what: &str, text: &str) -> Result<T> {
 }
 
 fn shape_out(shape: &[Dim]) -> PyShape {
-    shape.iter().map(|dim| (!dim.batch).then_some(dim.count)).collect()
+    Shape(shape.iter().map(|dim| (!dim.batch).then_some(dim.count)).collect())
 }
 
 #[pymethods]
@@ -47,7 +49,7 @@ impl Program {
 
     /// Declares data of a kind ("float", "int" or "bool"); the shape starts with None, the batch.
     fn input(&self, py: Python<'_>, name: &str, shape: PyShape, kind: &str) -> PyResult<ValueId> {
-        let shape = shape.into_iter().map(|length| length.map_or(Dim::BATCH, Dim::known)).collect();
+        let shape = shape.0.into_iter().map(|length| length.map_or(Dim::BATCH, Dim::known)).collect();
         self.build(py, |program| program.input(name, shape, parse_kind(kind)?))
     }
 
@@ -56,32 +58,32 @@ impl Program {
         &self,
         py: Python<'_>,
         path: String,
-        shape: Vec<usize>,
+        shape: Shape<usize>,
         role: &str,
         initializer: &str,
     ) -> PyResult<ValueId> {
         self.build(py, |program| {
             let initializer: Initializer = json("initializer", initializer)?;
-            program.parameter(program::Parameter { path, shape, role: Role::parse(role)?, initializer })
+            program.parameter(program::Parameter { path, shape: shape.0, role: Role::parse(role)?, initializer })
         })
     }
 
     /// Declares a buffer, or finds the one of this path.
-    fn buffer(&self, py: Python<'_>, path: String, shape: Vec<usize>, initializer: &str) -> PyResult<ValueId> {
+    fn buffer(&self, py: Python<'_>, path: String, shape: Shape<usize>, initializer: &str) -> PyResult<ValueId> {
         self.build(py, |program| {
             let initializer: Initializer = json("initializer", initializer)?;
-            program.buffer(program::Buffer { path, shape, initializer })
+            program.buffer(program::Buffer { path, shape: shape.0, initializer })
         })
     }
 
     /// Adds fixed numbers.
-    fn constant(&self, py: Python<'_>, array: &Bound<'_, PyUntypedArray>) -> PyResult<ValueId> {
-        let kind = match numpy::PyArrayDescrMethods::kind(&array.dtype()) {
+    fn constant(&self, py: Python<'_>, array: Array<'_>) -> PyResult<ValueId> {
+        let kind = match array.0.dtype().kind() {
             b'f' => Kind::Float,
             b'b' => Kind::Bool,
             _ => Kind::Int,
         };
-        let view = arrays::view("constant", array)?;
+        let view = arrays::view("constant", &array)?;
         self.build(py, |program| {
             program.constant(program::Constant { values: view.to_f64(), shape: view.shape().to_vec(), kind })
         })
@@ -109,9 +111,8 @@ impl Program {
     }
 
     /// The shape of a value.
-    fn shape<'py>(&self, py: Python<'py>, value: ValueId) -> PyResult<Bound<'py, pyo3::types::PyTuple>> {
-        let shape = self.build(py, |program| Ok(shape_out(&program.value(value)?.ty.shape)))?;
-        pyo3::types::PyTuple::new(py, shape)
+    fn shape(&self, py: Python<'_>, value: ValueId) -> PyResult<PyShape> {
+        self.build(py, |program| Ok(shape_out(&program.value(value)?.ty.shape)))
     }
 
     /// The kind of a value: "float", "int" or "bool".
@@ -131,16 +132,16 @@ impl Program {
     }
 
     /// Path, shape and role of each parameter, in order.
-    fn parameters(&self) -> Vec<(String, Vec<usize>, &'static str)> {
+    fn parameters(&self) -> Vec<(String, Shape<usize>, &'static str)> {
         lock(&self.0)
             .parameters()
-            .map(|(_, parameter)| (parameter.path.clone(), parameter.shape.clone(), parameter.role.name()))
+            .map(|(_, parameter)| (parameter.path.clone(), Shape(parameter.shape.clone()), parameter.role.name()))
             .collect()
     }
 
     /// Path and shape of each buffer, in order.
-    fn buffers(&self) -> Vec<(String, Vec<usize>)> {
-        lock(&self.0).buffers().map(|(_, buffer)| (buffer.path.clone(), buffer.shape.clone())).collect()
+    fn buffers(&self) -> Vec<(String, Shape<usize>)> {
+        lock(&self.0).buffers().map(|(_, buffer)| (buffer.path.clone(), Shape(buffer.shape.clone()))).collect()
     }
 
     /// Name, shape and kind of each input, in order.

@@ -5,17 +5,15 @@ use std::sync::{Arc, Mutex};
 
 use burnish_engine::gradient::Method;
 use burnish_engine::tensor::DType;
-use burnish_engine::trainer::{ArrayView, Arrays, Chunk, Inputs, OptimizerConfig, Records};
+use burnish_engine::trainer::{ArrayView, Arrays, Chunk, Inputs, OptimizerConfig, Records, Update};
 use burnish_engine::{Device, Error, Interrupt, Result};
-use numpy::{PyArray1, PyReadonlyArray1, PyUntypedArray};
+use numpy::{PyArray1, PyArrayMethods};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 
 use crate::arrays::{self, HostArray};
 use crate::door::{enter, enter_long};
 use crate::program::{Program, copy};
-
-type ArrayDict<'py> = BTreeMap<String, Bound<'py, PyUntypedArray>>;
+use crate::types::{self, Array, Named, Numbers};
 
 /// A program on a device with its parameters, buffers and optimizer.
 #[pyclass(frozen, module = "burnish._burnish")]
@@ -34,16 +32,16 @@ fn precision(name: &str) -> Result<DType> {
     }
 }
 
-fn views(arrays: &ArrayDict<'_>) -> PyResult<Inputs> {
-    arrays.iter().map(|(name, array)| Ok((name.clone(), arrays::view(name, array)?))).collect()
+fn views(arrays: &types::Arrays<'_>) -> PyResult<Inputs> {
+    arrays.0.iter().map(|(name, array)| Ok((name.clone(), arrays::view(name, array)?))).collect()
 }
 
-fn tensors(arrays: &ArrayDict<'_>) -> PyResult<Arrays> {
+fn tensors(arrays: &types::Arrays<'_>) -> PyResult<Arrays> {
     let cpu = Device::cpu();
-    arrays.iter().map(|(name, array)| Ok((name.clone(), arrays::tensor(name, array, &cpu)?))).collect()
+    arrays.0.iter().map(|(name, array)| Ok((name.clone(), arrays::tensor(name, array, &cpu)?))).collect()
 }
 
-fn weight_view(array: Option<&Bound<'_, PyUntypedArray>>) -> PyResult<Option<ArrayView>> {
+fn weight_view(array: Option<&Array<'_>>) -> PyResult<Option<ArrayView>> {
     array.map(|array| arrays::view("sample_weight", array)).transpose()
 }
 
@@ -51,12 +49,8 @@ fn fetch(arrays: Arrays) -> Result<Vec<(String, HostArray)>> {
     arrays.into_iter().map(|(path, tensor)| Ok((path, HostArray::new(tensor)?))).collect()
 }
 
-fn dict<'py>(py: Python<'py>, arrays: Vec<(String, HostArray)>) -> PyResult<Bound<'py, PyDict>> {
-    let dict = PyDict::new(py);
-    for (path, array) in arrays {
-        dict.set_item(path, array.into_array(py)?)?;
-    }
-    Ok(dict)
+fn dict(py: Python<'_>, arrays: Vec<(String, HostArray)>) -> PyResult<types::Arrays<'_>> {
+    Ok(Named(arrays.into_iter().map(|(path, array)| Ok((path, array.into_array(py)?))).collect::<PyResult<_>>()?))
 }
 
 impl Session {
@@ -80,7 +74,7 @@ impl Session {
         device: &str,
         precision: &str,
         seed: u64,
-        state: Option<ArrayDict<'_>>,
+        state: Option<types::Arrays<'_>>,
     ) -> PyResult<Self> {
         let mut arrays = tensors(&state.unwrap_or_default())?;
         enter(py, || {
@@ -106,13 +100,13 @@ impl Session {
     }
 
     /// Parameters and buffers by path, copied.
-    fn state<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+    fn state<'py>(&self, py: Python<'py>) -> PyResult<types::Arrays<'py>> {
         let arrays = self.run(py, |session, _| fetch(session.state()))?;
         dict(py, arrays)
     }
 
     /// Replaces parameters and buffers; nothing changes if one does not fit.
-    fn load_state(&self, py: Python<'_>, arrays: ArrayDict<'_>) -> PyResult<()> {
+    fn load_state(&self, py: Python<'_>, arrays: types::Arrays<'_>) -> PyResult<()> {
         let arrays = tensors(&arrays)?;
         self.run(py, |session, _| session.load_state(arrays))
     }
@@ -127,13 +121,13 @@ impl Session {
     }
 
     /// The optimizer's arrays by name and path, copied.
-    fn optimizer_state<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+    fn optimizer_state<'py>(&self, py: Python<'py>) -> PyResult<types::Arrays<'py>> {
         let arrays = self.run(py, |session, _| fetch(session.optimizer_state()?))?;
         dict(py, arrays)
     }
 
     /// Replaces the optimizer's arrays by those that `optimizer_state` gave.
-    fn load_optimizer_state(&self, py: Python<'_>, arrays: ArrayDict<'_>) -> PyResult<()> {
+    fn load_optimizer_state(&self, py: Python<'_>, arrays: types::Arrays<'_>) -> PyResult<()> {
         let arrays = tensors(&arrays)?;
         self.run(py, |session, _| session.load_optimizer_state(arrays))
     }
@@ -144,42 +138,40 @@ impl Session {
     fn train<'py>(
         &self,
         py: Python<'py>,
-        inputs: ArrayDict<'py>,
-        order: Option<PyReadonlyArray1<'py, i64>>,
+        inputs: types::Arrays<'py>,
+        order: Option<Numbers<i64>>,
         batch_size: usize,
-        learning_rates: PyReadonlyArray1<'py, f64>,
-        sample_weight: Option<Bound<'py, PyUntypedArray>>,
+        learning_rates: Numbers<f64>,
+        sample_weight: Option<Array<'py>>,
         epoch: u64,
         first_step: u64,
-    ) -> PyResult<Bound<'py, PyDict>> {
+    ) -> PyResult<types::Arrays<'py>> {
         let views = views(&inputs)?;
-        let order = order.map(|order| order.as_array().to_vec());
-        let learning_rates = learning_rates.as_array().to_vec();
         let weight = weight_view(sample_weight.as_ref())?;
         let records = self.run(py, |session, interrupt| {
             let chunk = Chunk {
-                order: order.as_deref(),
+                order: order.as_ref().map(|order| order.0.as_slice()),
                 batch_size,
-                learning_rates: &learning_rates,
+                learning_rates: &learning_rates.0,
                 sample_weight: weight.as_ref(),
                 epoch,
                 first_step,
             };
             session.train(&views, &chunk, interrupt)
         })?;
-        records_dict(py, records)
+        Ok(records_dict(py, records))
     }
 
     /// Closes an open accumulation group with an update; None if there is none.
-    fn flush<'py>(&self, py: Python<'py>, learning_rate: f64) -> PyResult<Option<Bound<'py, PyDict>>> {
-        let Some(update) = self.run(py, |session, _| session.flush(learning_rate))? else {
-            return Ok(None);
+    fn flush(&self, py: Python<'_>, learning_rate: f64) -> PyResult<Option<Named<f64>>> {
+        let update = self.run(py, |session, _| session.flush(learning_rate))?;
+        let named = |update: Update| {
+            let Update { gradient_norm, update_ratio, finite } = update;
+            let finite = f64::from(u8::from(finite));
+            let all = [("gradient_norm", gradient_norm), ("update_ratio", update_ratio), ("finite", finite)];
+            Named(all.map(|(name, value)| (name.to_owned(), value)).into())
         };
-        let dict = PyDict::new(py);
-        dict.set_item("gradient_norm", update.gradient_norm)?;
-        dict.set_item("update_ratio", update.update_ratio)?;
-        dict.set_item("finite", update.finite)?;
-        Ok(Some(dict))
+        Ok(update.map(named))
     }
 
     /// Weighted means of the loss and the metrics over all rows.
@@ -187,13 +179,13 @@ impl Session {
     fn evaluate(
         &self,
         py: Python<'_>,
-        inputs: ArrayDict<'_>,
+        inputs: types::Arrays<'_>,
         batch_size: usize,
-        sample_weight: Option<Bound<'_, PyUntypedArray>>,
-    ) -> PyResult<BTreeMap<String, f64>> {
+        sample_weight: Option<Array<'_>>,
+    ) -> PyResult<Named<f64>> {
         let views = views(&inputs)?;
         let weight = weight_view(sample_weight.as_ref())?;
-        self.run(py, |session, interrupt| session.evaluate(&views, batch_size, weight.as_ref(), interrupt))
+        self.run(py, |session, interrupt| session.evaluate(&views, batch_size, weight.as_ref(), interrupt)).map(Named)
     }
 
     /// The named outputs for all rows.
@@ -201,10 +193,10 @@ impl Session {
     fn predict<'py>(
         &self,
         py: Python<'py>,
-        inputs: ArrayDict<'py>,
+        inputs: types::Arrays<'py>,
         batch_size: usize,
         outputs: Vec<String>,
-    ) -> PyResult<Vec<Bound<'py, PyUntypedArray>>> {
+    ) -> PyResult<Vec<Array<'py>>> {
         let views = views(&inputs)?;
         let arrays = self.run(py, |session, interrupt| {
             let parts = session.predict(&views, batch_size, &outputs, interrupt)?;
@@ -218,10 +210,10 @@ impl Session {
     fn gradients<'py>(
         &self,
         py: Python<'py>,
-        inputs: ArrayDict<'py>,
+        inputs: types::Arrays<'py>,
         method: &str,
-        sample_weight: Option<Bound<'py, PyUntypedArray>>,
-    ) -> PyResult<Bound<'py, PyDict>> {
+        sample_weight: Option<Array<'py>>,
+    ) -> PyResult<types::Arrays<'py>> {
         let views = views(&inputs)?;
         let weight = weight_view(sample_weight.as_ref())?;
         let arrays = self.run(py, |session, interrupt| {
@@ -231,17 +223,15 @@ impl Session {
     }
 }
 
-fn records_dict(py: Python<'_>, records: Records) -> PyResult<Bound<'_, PyDict>> {
-    let dict = PyDict::new(py);
+fn records_dict(py: Python<'_>, records: Records) -> types::Arrays<'_> {
     let Records { loss, weight, gradient_norm, update_ratio, finite, metrics } = records;
+    let array = |values: Vec<f64>| Array(PyArray1::from_vec(py, values).as_untyped().clone());
+    let mut all: BTreeMap<String, Array<'_>> = metrics.into_iter().map(|(name, means)| (name, array(means))).collect();
     for (name, values) in
         [("loss", loss), ("weight", weight), ("gradient_norm", gradient_norm), ("update_ratio", update_ratio)]
     {
-        dict.set_item(name, PyArray1::from_vec(py, values))?;
+        all.insert(name.to_owned(), array(values));
     }
-    dict.set_item("finite", PyArray1::from_vec(py, finite))?;
-    for (name, values) in metrics {
-        dict.set_item(name, PyArray1::from_vec(py, values))?;
-    }
-    Ok(dict)
+    all.insert("finite".to_owned(), Array(PyArray1::from_vec(py, finite).as_untyped().clone()));
+    Named(all)
 }

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use burnish_engine::gradient::{Variable, apply};
 use burnish_engine::{Device, Error};
-use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 
 use crate::arrays::{self, HostArray};
 use crate::door::{enter, exception, lock};
+use crate::types::{Array, Shape};
 
 /// A value on a device, computed at once, with gradients on request.
 #[pyclass(frozen, module = "burnish._burnish")]
@@ -36,8 +36,8 @@ impl Tensor {
     /// Copies an array to a device: float64 stays, other floats become float32, integers int32.
     #[new]
     #[pyo3(signature = (array, requires_grad = false, device = "cpu"))]
-    fn new(py: Python<'_>, array: &Bound<'_, PyUntypedArray>, requires_grad: bool, device: &str) -> PyResult<Self> {
-        let view = arrays::view("array", array)?;
+    fn new(py: Python<'_>, array: Array<'_>, requires_grad: bool, device: &str) -> PyResult<Self> {
+        let view = arrays::view("array", &array)?;
         let variable = enter(py, || {
             let tensor = view.to_tensor(&Device::open(device)?)?;
             if requires_grad && !tensor.dtype().is_float() {
@@ -50,8 +50,8 @@ impl Tensor {
 
     /// The lengths of the axes.
     #[getter]
-    fn shape(&self) -> PyResult<Vec<usize>> {
-        Ok(self.variable()?.tensor.shape())
+    fn shape(&self) -> PyResult<Shape<usize>> {
+        Ok(Shape(self.variable()?.tensor.shape()))
     }
 
     /// NumPy's name of the element type.
@@ -85,7 +85,7 @@ impl Tensor {
     }
 
     /// The values as an array of its own.
-    fn numpy<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyUntypedArray>> {
+    fn numpy<'py>(&self, py: Python<'py>) -> PyResult<Array<'py>> {
         let tensor = self.variable()?.tensor;
         enter(py, || HostArray::new(tensor))?.into_array(py)
     }
