@@ -50,6 +50,16 @@ def test_gradients_add_up_until_zeroed():
     assert x.grad is None
 
 
+def test_gradients_flow_once():
+    x = bn.Tensor([1.0, 2.0], requires_grad=True)
+    squares = x * x
+    total = squares.sum()
+    total.backward()
+    for used in (total, squares.sum()):
+        with pytest.raises(ValueError, match="called before"):
+            used.backward()
+
+
 def test_detach_stops_gradients():
     x = bn.Tensor([2.0], requires_grad=True)
     (x * x.detach()).sum().backward()

@@ -8,6 +8,8 @@ use burnish_engine::{Error, Interrupt, Result};
 use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
+use crate::threads::{forked, pool};
+
 /// The last panic's message and place, for the exception that it becomes.
 static LAST_PANIC: Mutex<Option<String>> = Mutex::new(None);
 
@@ -28,7 +30,7 @@ type Outcome<T> = std::thread::Result<Result<T>>;
 /// Runs short work of the engine on this thread without the GIL.
 #[expect(clippy::disallowed_methods, reason = "this is the one door")]
 pub fn enter<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T> + Send) -> PyResult<T> {
-    let outcome = py.detach(|| caught(work));
+    let outcome = py.detach(|| caught(|| if forked() { pool().install(work) } else { work() }));
     finish(outcome, None)
 }
 
@@ -47,7 +49,7 @@ pub fn enter_long<S: Send, T: Send>(
         // Locked here and not in the pool, where a waiting thread may pick up other work that wants the same lock.
         let mut guard = lock(guarded);
         let guarded = &mut *guard;
-        rayon::in_place_scope(|scope| {
+        pool().in_place_scope(|scope| {
             let interrupt = &interrupt;
             scope.spawn(move |_| {
                 // The receiver waits in this very scope.

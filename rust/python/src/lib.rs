@@ -9,6 +9,7 @@ mod functions;
 mod program;
 mod session;
 mod tensor;
+mod threads;
 mod types;
 
 use pyo3::prelude::*;
