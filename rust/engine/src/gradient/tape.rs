@@ -118,7 +118,9 @@ impl Variable {
             match origin.take() {
                 Some(made_by) => propagate(made_by, gradient, &mut pending),
                 None if !origin.leaf => {
-                    return Err(Error::value("backward: was called before on what this was made from; compute it again"));
+                    return Err(Error::value(
+                        "backward: was called before on what this was made from; compute it again",
+                    ));
                 }
                 None => {
                     let mut sum = lock(&origin.gradient);
