@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use crate::program::{Kind, show, show_lengths};
 use crate::tensor::{DType, Tensor};
-use crate::{Device, Error, Result};
+use crate::{Device, Error, Result, cpu};
 
 /// The element types of lent arrays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -239,16 +239,26 @@ impl ArrayView {
 
     /// # Safety
     /// `T` must be the array's own type, and each row one run of `length` elements.
-    unsafe fn copy_rows<T: Copy>(&self, starts: &[isize], length: usize, out: &mut Vec<T>) {
-        for (row, &start) in starts.iter().enumerate() {
-            // SAFETY: the caller's promise; `out` has the capacity, and byte copies need no alignment of the source.
-            unsafe {
-                let to = out.as_mut_ptr().add(row * length).cast::<u8>();
-                self.pointer.offset(start).copy_to_nonoverlapping(to, length * size_of::<T>());
+    unsafe fn copy_rows<T: Copy + Send>(&self, starts: &[isize], length: usize, out: &mut Vec<T>) {
+        let count = starts.len() * length;
+        let room = &mut out.spare_capacity_mut()[..count];
+        let rows = if count < cpu::PARALLEL_ELEMENTS {
+            starts.len()
+        } else {
+            starts.len().div_ceil(rayon::current_num_threads())
+        };
+        let (rows, length) = (rows.max(1), length.max(1));
+        room.par_chunks_mut(rows * length).zip(starts.par_chunks(rows)).for_each(|(room, starts)| {
+            for (to, &start) in room.chunks_exact_mut(length).zip(starts) {
+                // SAFETY: the caller's promise; byte copies need no alignment of the source.
+                unsafe {
+                    let to = to.as_mut_ptr().cast::<u8>();
+                    self.pointer.offset(start).copy_to_nonoverlapping(to, length * size_of::<T>());
+                }
             }
-        }
+        });
         // SAFETY: every element up to here was written above.
-        unsafe { out.set_len(starts.len() * length) };
+        unsafe { out.set_len(count) };
     }
 }
 
@@ -312,7 +322,7 @@ fn unravel(mut place: usize, shape: &[usize]) -> Vec<usize> {
 }
 
 /// A number that arrays are converted to.
-trait From64: Element + Copy {
+trait From64: Element + Copy + Send {
     fn from_float(value: f64) -> Self;
     fn from_int(value: i128) -> Self;
 }
