@@ -150,7 +150,9 @@ fn propagate(made_by: MadeBy, gradient: Tensor, pending: &mut BTreeMap<u64, (Arc
 pub fn apply(name: &str, inputs: &[Variable], attributes: &Json, seed: u64) -> Result<Variable> {
     let operation = ops::parse(name, attributes, inputs.len())?;
     let types: Vec<Type> = inputs.iter().map(|input| type_of(&input.tensor)).collect();
-    operation.infer(&types.iter().collect::<Vec<_>>()).map_err(|message| Error::value(format!("{name}: {message}")))?;
+    let ty = operation
+        .infer(&types.iter().collect::<Vec<_>>())
+        .map_err(|message| Error::value(format!("{name}: {message}")))?;
     let (device, dtype) = common(name, inputs)?;
     let tracked = operation.differentiable() && inputs.iter().any(Variable::requires_grad);
     let tensors: Vec<Tensor> = inputs.iter().map(|input| input.tensor.clone()).collect();
@@ -158,7 +160,10 @@ pub fn apply(name: &str, inputs: &[Variable], attributes: &Json, seed: u64) -> R
     let kept_inputs = if tracked && keeps.inputs { tensors.clone() } else { Vec::new() };
     let stream = Stream::new(seed, Purpose::Noise);
     let shapes = tensors.iter().map(Tensor::shape).collect();
-    let evaluation = operation.evaluate(tensors, &Context { device, dtype, stream });
+    let mut evaluation = operation.evaluate(tensors, &Context { device, dtype, stream });
+    if ty.rank() == 0 {
+        evaluation.value = evaluation.value.into_number();
+    }
     let origin = tracked.then(|| {
         let output = keeps.output.then(|| evaluation.value.clone());
         let kept = Kept { inputs: kept_inputs, shapes, output, saved: evaluation.saved };

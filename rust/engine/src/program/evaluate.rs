@@ -141,7 +141,10 @@ pub(crate) fn forward(
             saved: Vec::new(),
         });
         context.stream = noise.fork(id as u64);
-        let evaluation = node.operation.evaluate(inputs, context);
+        let mut evaluation = node.operation.evaluate(inputs, context);
+        if program.values()[id].ty.rank() == 0 {
+            evaluation.value = evaluation.value.into_number();
+        }
         if let Some(kept) = &mut kept {
             kept.output = keeps.output.then(|| evaluation.value.clone());
             kept.saved = evaluation.saved;

@@ -62,7 +62,7 @@ impl Tensor {
         };
         let primitive =
             DispatchTensor { kind: DispatchTensorKind::Flex(tensor), autodiff: DispatchAutodiffContext::Disabled };
-        Self { primitive, dtype }
+        Self { primitive, dtype, number: false }
     }
 
     /// The elements in row-major order, if on the `cpu` device, of type `E` and contiguous.

@@ -89,6 +89,11 @@ impl DType {
 impl Tensor {
     /// Moves a host buffer to a device; on the `cpu` device without a copy.
     pub fn from_data(data: TensorData, device: &Device) -> Self {
+        if data.shape().num_dims() == 0 && !device.is_cpu() {
+            let (bytes, _, dtype) = data.into_parts();
+            let one = TensorData::from_bytes(bytes, Shape::from(vec![1]), dtype);
+            return Self::from_data(one, device).into_number();
+        }
         let dtype = DType::from_burn(data.dtype());
         let to = device.burn();
         Self::from_primitive(match dtype {
@@ -142,6 +147,9 @@ impl Tensor {
                 _ => {}
             }
         }
+        if shape.is_empty() && !device.is_cpu() {
+            return Self::full(&[1], value, dtype, device).into_number();
+        }
         let scalar = burn_backend::Scalar::Float(value);
         let shape = Shape::from(shape.to_vec());
         Self::from_primitive(Dispatch::float_full(shape, scalar, device.burn(), dtype.float()))
@@ -178,6 +186,9 @@ impl Tensor {
     pub fn cast(self, dtype: DType) -> Self {
         if self.dtype == dtype {
             return self;
+        }
+        if self.number {
+            return self.reshape(&[1]).cast(dtype).into_number();
         }
         let from = self.dtype;
         let device = self.device();

@@ -22,13 +22,25 @@ use crate::Device;
 pub struct Tensor {
     primitive: DispatchTensor,
     dtype: DType,
+    /// Whether it has no axis: only Flex has such tensors, other backends hold one axis of length 1 instead.
+    number: bool,
 }
 
 impl Tensor {
     /// Wraps a Burn primitive.
     pub(crate) fn from_primitive(primitive: DispatchTensor) -> Self {
         let dtype = DType::from_burn(primitive.dtype());
-        Self { primitive, dtype }
+        Self { primitive, dtype, number: false }
+    }
+
+    /// The same element without an axis.
+    pub(crate) fn into_number(mut self) -> Self {
+        if self.is_cpu() {
+            return self.reshape(&[]);
+        }
+        self = self.reshape(&[1]);
+        self.number = true;
+        self
     }
 
     /// The Burn primitive.
@@ -43,12 +55,12 @@ impl Tensor {
 
     /// The lengths of the axes.
     pub fn shape(&self) -> Vec<usize> {
-        self.primitive.shape().as_slice().to_vec()
+        if self.number { Vec::new() } else { self.primitive.shape().as_slice().to_vec() }
     }
 
     /// The number of axes.
     pub fn rank(&self) -> usize {
-        self.primitive.shape().num_dims()
+        if self.number { 0 } else { self.primitive.shape().num_dims() }
     }
 
     /// The number of elements.

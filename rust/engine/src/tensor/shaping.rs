@@ -2,7 +2,7 @@
 
 use burn_backend::ops::{BoolTensorOps, FloatTensorOps, IntTensorOps};
 use burn_backend::tensor::IndexingUpdateOp;
-use burn_backend::{Shape, Slice, TensorData};
+use burn_backend::{Shape, Slice};
 use burn_dispatch::{Dispatch, DispatchTensor};
 
 use super::{DType, Tensor};
@@ -41,12 +41,8 @@ fn slices(starts: &[usize], stops: &[usize], steps: &[usize]) -> Vec<Slice> {
 impl Tensor {
     /// The same elements in row-major order under another shape.
     pub fn reshape(self, shape: &[usize]) -> Self {
-        if shape.is_empty() && self.device() == crate::Device::ndarray() {
-            // NdArray has no reshape to a number; its data has.
-            let device = self.device();
-            let (bytes, _, dtype) = self.into_data().into_parts();
-            let number = TensorData::from_bytes(bytes, Shape::from(Vec::<usize>::new()), dtype);
-            return Self::from_data(number, &device);
+        if shape.is_empty() && !self.is_cpu() {
+            return self.into_number();
         }
         let shape = Shape::from(shape.to_vec());
         by_kind!(self, float_reshape, int_reshape, bool_reshape, shape)
@@ -54,6 +50,9 @@ impl Tensor {
 
     /// Reorders the axes.
     pub fn permute(self, axes: &[usize]) -> Self {
+        if axes.is_empty() {
+            return self;
+        }
         by_kind!(self, float_permute, int_permute, bool_permute, axes)
     }
 
@@ -77,6 +76,9 @@ impl Tensor {
     pub fn broadcast_to(self, shape: &[usize]) -> Self {
         if self.shape() == shape {
             return self;
+        }
+        if shape.is_empty() {
+            return self.reshape(shape);
         }
         if self.is_cpu() && self.len() == 1 && matches!(self.dtype(), DType::F32 | DType::F64) {
             // Memory filled at once: the kernels would copy a view with strides of 0 element by element.
