@@ -12,9 +12,12 @@ import pytest
 import burnish as bn
 
 SCRIPT = """
-import sys, time
+import signal, sys, time
 import numpy as np
 import burnish as bn
+
+# A shell's background jobs, and so their children, ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 class Says(bn.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
@@ -47,6 +50,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.timeout(60)
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are sent otherwise")
 @pytest.mark.parametrize("case", ["fit", "accumulate", "predict"])
 def test_control_c(case, tmp_path):
