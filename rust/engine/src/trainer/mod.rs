@@ -43,7 +43,7 @@ pub struct Session {
 struct Outputs {
     plan: Plan,
     /// The loss of each sample.
-    loss: Option<ValueId>,
+    loss: ValueId,
     /// What is averaged besides: metrics by name.
     metrics: Vec<(String, ValueId)>,
 }
@@ -177,7 +177,7 @@ impl Session {
         if purpose == "training" {
             ids.extend(program.assignments().values());
         }
-        let outputs = Arc::new(Outputs { plan: Plan::new(program, &ids), loss: Some(loss), metrics });
+        let outputs = Arc::new(Outputs { plan: Plan::new(program, &ids), loss, metrics });
         self.plans.insert(purpose.to_owned(), Arc::clone(&outputs));
         Ok(outputs)
     }

@@ -52,7 +52,6 @@ impl Session {
         address: [u64; 2],
         interrupt: &Interrupt,
     ) -> Result<Record> {
-        let loss = outputs.loss.expect("training has a loss");
         let total: f64 = weights.iter().sum();
         let (method, accumulate) = {
             let training = self.training()?;
@@ -68,7 +67,7 @@ impl Session {
                 program: &self.program,
                 plan: &outputs.plan,
                 leaves: self.leaves(inputs, rows, &outputs.plan),
-                loss,
+                loss: outputs.loss,
                 weight: self.sample_seed(weights, scale),
                 wanted: &self.training()?.wanted,
                 context: self.context(),
@@ -107,22 +106,21 @@ impl Session {
         let outputs = self.outputs("evaluation")?;
         let rows = self.check(inputs, &outputs.plan, sample_weight)?;
         let order = checked_order(None, rows)?;
-        let mut sums: BTreeMap<String, f64> = BTreeMap::new();
+        let mut totals: BTreeMap<String, f64> = BTreeMap::new();
         let mut weight = 0.0;
         for rows in order.chunks(batch_size.max(1)) {
             let run = self.run(&outputs.plan, inputs, rows, interrupt)?;
             let weights = weights_of(sample_weight, rows);
-            let total: f64 = weights.iter().sum();
-            for (name, mean) in means(&run, &outputs, &weights, total) {
-                *sums.entry(name).or_default() += if total == 0.0 { 0.0 } else { mean * total };
+            for (name, sum) in sums(&run, &outputs, &weights) {
+                *totals.entry(name).or_default() += sum;
             }
-            weight += total;
+            weight += weights.iter().sum::<f64>();
         }
-        for sum in sums.values_mut() {
-            *sum /= weight;
+        for total in totals.values_mut() {
+            *total /= weight;
         }
-        sums.insert("weight".to_owned(), weight);
-        Ok(sums)
+        totals.insert("weight".to_owned(), weight);
+        Ok(totals)
     }
 
     /// The named outputs for all rows, on the host.
@@ -167,7 +165,7 @@ impl Session {
                 program: &self.program,
                 plan: &outputs.plan,
                 leaves: self.leaves(inputs, &order, &outputs.plan),
-                loss: outputs.loss.expect("training has a loss"),
+                loss: outputs.loss,
                 weight: self.sample_seed(&weights, if total > 0.0 { total.recip() } else { 0.0 }),
                 wanted: &wanted,
                 context: self.context(),
@@ -256,7 +254,10 @@ struct Record {
 
 impl Record {
     fn new(values: &Leaves, outputs: &Outputs, weights: &[f64], total: f64) -> Self {
-        let mut metrics = means(values, outputs, weights, total);
+        let mut metrics = sums(values, outputs, weights);
+        if total != 0.0 {
+            metrics.iter_mut().for_each(|(_, sum)| *sum /= total);
+        }
         let (_, loss) = metrics.remove(0);
         Self { loss, weight: total, metrics, update: None }
     }
@@ -276,16 +277,14 @@ impl Records {
     }
 }
 
-/// The weighted mean of the loss (first, as `"loss"`) and of each metric (as `"metric.<name>"`), summed in 64 bits.
-fn means(values: &Leaves, outputs: &Outputs, weights: &[f64], total: f64) -> Vec<(String, f64)> {
-    let mean = |id: ValueId| {
+/// The weighted sum of the loss (first, as `"loss"`) and of each metric (as `"metric.<name>"`), in 64 bits.
+fn sums(values: &Leaves, outputs: &Outputs, weights: &[f64]) -> Vec<(String, f64)> {
+    let sum = |id: ValueId| {
         let values = values[id].as_ref().expect("an output of the plan").to_f64();
-        let sum: f64 = values.iter().zip(weights).filter(|(_, weight)| **weight != 0.0).map(|(a, b)| a * b).sum();
-        if total == 0.0 { 0.0 } else { sum / total }
+        values.iter().zip(weights).filter(|(_, weight)| **weight != 0.0).map(|(a, b)| a * b).sum()
     };
-    let loss = outputs.loss.map(|id| ("loss".to_owned(), mean(id)));
-    let metrics = outputs.metrics.iter().map(|(name, id)| (format!("metric.{name}"), mean(*id)));
-    loss.into_iter().chain(metrics).collect()
+    let metrics = outputs.metrics.iter().map(|(name, id)| (format!("metric.{name}"), sum(*id)));
+    std::iter::once(("loss".to_owned(), sum(outputs.loss))).chain(metrics).collect()
 }
 
 fn weights_of(sample_weight: Option<&ArrayView>, rows: &[i64]) -> Vec<f64> {
