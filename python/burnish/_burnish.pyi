@@ -99,6 +99,14 @@ class Session:
         """
         Parameters start from their initializers, or from `state` where it has their path.
         """
+    def average(self, /, decay: SupportsFloat | SupportsIndex | None) -> None:
+        """
+        Begins, goes on or (None) ends to average the weights: what part of the average each update keeps.
+        """
+    def averages(self, /) -> dict[str, NDArray[Any]]:
+        """
+        Averages of the parameters by path, copied; none before the first update.
+        """
     @property
     def device(self, /) -> str:
         """
@@ -108,9 +116,9 @@ class Session:
         """
         Weighted means of the loss and the metrics over all rows.
         """
-    def flush(self, /, learning_rate: SupportsFloat | SupportsIndex) -> dict[str, float] | None:
+    def flush(self, /, learning_rate: SupportsFloat | SupportsIndex) -> dict[str, NDArray[Any]] | None:
         """
-        Closes an open accumulation group with an update; None if there is none.
+        Closes an open accumulation group with an update and returns its record; None if there is none.
         """
     def gradients(self, /, inputs: Mapping[str, NDArray[Any]], *, method: str = "autodiff", sample_weight: NDArray[Any] | None = None) -> dict[str, NDArray[Any]]:
         """
@@ -141,6 +149,10 @@ class Session:
         """
         The named outputs for all rows.
         """
+    def rectified(self, /) -> list[str]:
+        """
+        The layers whose zero activations are counted: columns of "activations.zeros" and "activations.dead".
+        """
     def state(self, /) -> dict[str, NDArray[Any]]:
         """
         Parameters and buffers by path, copied.
@@ -148,6 +160,10 @@ class Session:
     def train(self, /, inputs: Mapping[str, NDArray[Any]], order: NDArray[int64] | None, *, batch_size: SupportsIndex, learning_rates: NDArray[float64], sample_weight: NDArray[Any] | None = None, epoch: SupportsIndex = 0, first_step: SupportsIndex = 0) -> dict[str, NDArray[Any]]:
         """
         Trains on micro-batches of the rows in `order` (all in sequence if None); returns a record of each.
+        """
+    def trained(self, /) -> list[str]:
+        """
+        The paths of the parameters that are trained: columns of "parameters.gradient_norm" and "parameters.update_ratio".
         """
 
 @final

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._evaluate import evaluate
+from ._monitor import EpochMonitor, split_records
 from ._sources import Pacer
 from .optimizers import learning_rate_at
 
@@ -77,13 +78,13 @@ def train_piece(core: Core, runtime: Runtime, piece: Piece) -> Records:
     return {"step": steps, "learning_rate": rates, **records}
 
 
-def close_group(core: Core, runtime: Runtime) -> dict[str, float]:
+def close_group(core: Core, runtime: Runtime) -> Records:
     """Make the update of an open accumulation group, which has its own weight; return its record."""
     position = core.position
     if position.pending == 0:
         return {}
     made = runtime.session.flush(learning_rate_at(core.learning_rate, position.update)) or {}
-    position.close_group(applied=bool(made.get("finite", False)))
+    position.close_group(applied="finite" in made and bool(made["finite"][0]))
     return made
 
 
@@ -118,6 +119,7 @@ class Run:
         self.hooked = callbacks.wants("on_train_batch_begin", "on_train_batch_end")
         self.pacer = Pacer(single=self.hooked)
         self._warned = False
+        self._monitor = EpochMonitor()
         self._logs: dict[str, float] = {}
 
     @property
@@ -145,17 +147,19 @@ class Run:
 
     def _epoch(self, epoch: int) -> None:
         self.callbacks("on_epoch_begin", epoch, {})
-        meter = Meter()
+        meter, self._monitor = Meter(), EpochMonitor()
         for piece in self.source.pieces(self.position.epoch, self.pacer):
             self._piece(epoch, piece, meter)
             if self.model.stop_training:
                 break
         made = close_group(self.core, self.runtime)
-        self.history.close_group(made)
+        columns, tables = split_records(made)
+        self.history.close_group(columns)
+        self._monitor.add(tables, self.runtime)
         self.position.next_epoch()
         self._logs = {**meter.means(), **self._validate()}
         self.callbacks("on_epoch_end", epoch, self._logs)
-        self.history.add_epoch(epoch, self._logs)
+        self.history.add_epoch(epoch, self._logs, self._monitor)
 
     def _piece(self, epoch: int, piece: Piece, meter: Meter) -> None:
         batch = self.position.batch
@@ -163,7 +167,8 @@ class Run:
             self.callbacks("on_train_batch_begin", batch, {})
         started = time.perf_counter()
         runtime = self.runtime
-        records = train_piece(self.core, runtime, piece)
+        records, tables = split_records(train_piece(self.core, runtime, piece))
+        self._monitor.add(tables, runtime)
         self.pacer.note(piece.batches, time.perf_counter() - started)
         meter.add(records, ["loss", *(f"metric.{name}" for name in runtime.built.metrics)])
         self.history.add_steps(_columns(epoch, records))

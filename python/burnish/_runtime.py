@@ -90,11 +90,24 @@ class Runtime:
     def __init__(self, built: Built, session: _burnish.Session) -> None:
         self.built = built
         self.session = session
+        self._columns: dict[str, list[str]] = {}
 
     @property
     def trains(self) -> bool:
         """Whether there is a loss, and so an optimizer."""
         return self.built.compiled is not None and self.built.targets is not None
+
+    def trained(self) -> list[str]:
+        """Return the paths of the parameters that are trained, in the engine's order."""
+        if "trained" not in self._columns:
+            self._columns["trained"] = self.session.trained()
+        return self._columns["trained"]
+
+    def rectified(self) -> list[str]:
+        """Return the layers whose zero activations are counted, in the engine's order."""
+        if "rectified" not in self._columns:
+            self._columns["rectified"] = self.session.rectified()
+        return self._columns["rectified"]
 
     def optimizer_state(self) -> dict[str, Array]:
         """Return the optimizer's arrays; none before training was set up."""

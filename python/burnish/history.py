@@ -10,6 +10,8 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from ._monitor import EpochMonitor
+
 __all__ = ["History"]
 
 
@@ -22,11 +24,19 @@ class History:
         One number an epoch for each of "loss", the metrics, and "val_loss" and so on, as in Keras.
     epoch : list of int
         The epochs' numbers, from `initial_epoch` on.
+    parameters : dict of str to dict of str to list of float
+        By path: "gradient_norm" (before clipping) and "update_ratio" (norm of the update over that of the parameter),
+        means over an epoch's updates.
+    activations : dict of str to dict of str to list of float
+        By layer that rectifies (relu): "zeros", the part of its activations that was 0, and "dead", the part of its
+        units that was 0 for a whole micro-batch; means over every 16th micro-batch of an epoch.
     """
 
     def __init__(self) -> None:
         self.history: dict[str, list[float]] = {}
         self.epoch: list[int] = []
+        self.parameters: dict[str, dict[str, list[float]]] = {}
+        self.activations: dict[str, dict[str, list[float]]] = {}
         self._steps: list[dict[str, npt.NDArray[Any]]] = []
 
     @property
@@ -40,8 +50,12 @@ class History:
         names = self._steps[0] if self._steps else ()
         return {name: np.concatenate([part[name] for part in self._steps]) for name in names}
 
-    def add_epoch(self, epoch: int, logs: dict[str, float]) -> None:
+    def add_epoch(self, epoch: int, logs: dict[str, float], monitor: EpochMonitor) -> None:
         """Append a row for an epoch."""
+        for kind, columns in (("parameters", self.parameters), ("activations", self.activations)):
+            for name, figures in monitor.means(kind).items():
+                for figure, mean in figures.items():
+                    columns.setdefault(name, {}).setdefault(figure, []).append(mean)
         self.epoch.append(epoch)
         for name, value in logs.items():
             self.history.setdefault(name, []).append(value)
@@ -50,11 +64,11 @@ class History:
         """Append rows for steps."""
         self._steps.append(columns)
 
-    def close_group(self, values: dict[str, float]) -> None:
+    def close_group(self, values: dict[str, npt.NDArray[Any]]) -> None:
         """Complete the last step with the update that closed its accumulation group."""
         for name in ("gradient_norm", "update_ratio", "finite"):
             if name in values and self._steps:
-                self._steps[-1][name][-1] = values[name]
+                self._steps[-1][name][-1] = values[name][0]
 
     def to_pandas(self) -> Any:
         """Return the epochs as a `pandas.DataFrame` indexed by epoch."""

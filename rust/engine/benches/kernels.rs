@@ -1,7 +1,8 @@
 //! The kernels of one step against what the machine can do: an update against a plain copy of as many bytes, and matrix
 //! products. `cargo bench -p burnish-engine --bench kernels`; throughput is in the last column.
 
-use burnish_engine::optimizer::{Step, rule};
+use burnish_engine::optimizer::{Step, Target, rule};
+use burnish_engine::program::Role;
 use burnish_engine::{DType, Device, Tensor};
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
@@ -46,13 +47,14 @@ fn optimizer<const RULE: usize>(bencher: Bencher, elements: usize) {
     ][RULE]
         .clone();
     let rule = rule(name, hyperparameters).expect("a known optimizer");
+    let target = Target { shape: vec![elements], role: Role::Kernel, hidden: true };
     let gradient = filled(elements, 0.01);
     let mut parameter = filled(elements, 0.5);
-    let mut state: Vec<Tensor> = rule.state().iter().map(|_| filled(elements, 0.0)).collect();
-    let mut step = Step { number: 0, learning_rate: 1e-3, decay: true, gradient_scale: 1.0 };
+    let mut state: Vec<Tensor> = rule.state(&target).iter().map(|_| filled(elements, 0.0)).collect();
+    let mut step = Step { number: 0, learning_rate: 1e-3, weight_decay: 0.0, gradient_scale: 1.0 };
     bencher.counter(bytes_moved(elements, state.len())).bench_local(|| {
         step.number += 1;
-        black_box(rule.update(&mut parameter, gradient.clone(), &mut state, &step));
+        black_box(rule.update(&target, &mut parameter, gradient.clone(), &mut state, &step));
     });
 }
 

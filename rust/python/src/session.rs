@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use burnish_engine::gradient::Method;
 use burnish_engine::tensor::DType;
-use burnish_engine::trainer::{ArrayView, Arrays, Chunk, Inputs, OptimizerConfig, Records, Update};
+use burnish_engine::trainer::{ArrayView, Arrays, Chunk, Inputs, Movement, OptimizerConfig, Records, Update, Zeros};
 use burnish_engine::{Device, Error, Interrupt, Result};
 use numpy::{PyArray1, PyArrayMethods};
 use pyo3::prelude::*;
@@ -120,6 +120,27 @@ impl Session {
         })
     }
 
+    /// Begins, goes on or (None) ends to average the weights: what part of the average each update keeps.
+    fn average(&self, py: Python<'_>, decay: Option<f64>) -> PyResult<()> {
+        self.run(py, |session, _| session.set_average(decay))
+    }
+
+    /// Averages of the parameters by path, copied; none before the first update.
+    fn averages<'py>(&self, py: Python<'py>) -> PyResult<types::Arrays<'py>> {
+        let arrays = self.run(py, |session, _| fetch(session.averages()))?;
+        dict(py, arrays)
+    }
+
+    /// The paths of the parameters that are trained: columns of "parameters.gradient_norm" and "parameters.update_ratio".
+    fn trained(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        self.run(py, |session, _| session.trained())
+    }
+
+    /// The layers whose zero activations are counted: columns of "activations.zeros" and "activations.dead".
+    fn rectified(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        self.run(py, |session, _| session.rectified())
+    }
+
     /// The optimizer's arrays by name and path, copied.
     fn optimizer_state<'py>(&self, py: Python<'py>) -> PyResult<types::Arrays<'py>> {
         let arrays = self.run(py, |session, _| fetch(session.optimizer_state()?))?;
@@ -148,7 +169,7 @@ impl Session {
     ) -> PyResult<types::Arrays<'py>> {
         let views = views(&inputs)?;
         let weight = weight_view(sample_weight.as_ref())?;
-        let records = self.run(py, |session, interrupt| {
+        let (records, parameters) = self.run(py, |session, interrupt| {
             let chunk = Chunk {
                 order: order.as_ref().map(|order| order.0.as_slice()),
                 batch_size,
@@ -157,21 +178,16 @@ impl Session {
                 epoch,
                 first_step,
             };
-            session.train(&views, &chunk, interrupt)
+            let records = session.train(&views, &chunk, interrupt)?;
+            Ok((records, session.trained()?.len()))
         })?;
-        Ok(records_dict(py, records))
+        records_dict(py, records, parameters)
     }
 
-    /// Closes an open accumulation group with an update; None if there is none.
-    fn flush(&self, py: Python<'_>, learning_rate: f64) -> PyResult<Option<Named<f64>>> {
+    /// Closes an open accumulation group with an update and returns its record; None if there is none.
+    fn flush<'py>(&self, py: Python<'py>, learning_rate: f64) -> PyResult<Option<types::Arrays<'py>>> {
         let update = self.run(py, |session, _| session.flush(learning_rate))?;
-        let named = |update: Update| {
-            let Update { gradient_norm, update_ratio, finite } = update;
-            let finite = f64::from(u8::from(finite));
-            let all = [("gradient_norm", gradient_norm), ("update_ratio", update_ratio), ("finite", finite)];
-            Named(all.map(|(name, value)| (name.to_owned(), value)).into())
-        };
-        Ok(update.map(named))
+        update.map(|update| update_dict(py, update)).transpose()
     }
 
     /// Weighted means of the loss and the metrics over all rows.
@@ -223,15 +239,67 @@ impl Session {
     }
 }
 
-fn records_dict(py: Python<'_>, records: Records) -> types::Arrays<'_> {
-    let Records { loss, weight, gradient_norm, update_ratio, finite, metrics } = records;
-    let array = |values: Vec<f64>| Array(PyArray1::from_vec(py, values).as_untyped().clone());
-    let mut all: BTreeMap<String, Array<'_>> = metrics.into_iter().map(|(name, means)| (name, array(means))).collect();
+fn column(py: Python<'_>, values: Vec<f64>) -> Array<'_> {
+    Array(PyArray1::from_vec(py, values).as_untyped().clone())
+}
+
+fn matrix(py: Python<'_>, values: Vec<f64>, shape: [usize; 2]) -> PyResult<Array<'_>> {
+    Ok(Array(PyArray1::from_vec(py, values).reshape(shape)?.as_untyped().clone()))
+}
+
+/// What updates did to each parameter: a row an update, a column a parameter.
+fn movements<'py>(py: Python<'py>, rows: &[Vec<Movement>], columns: usize) -> PyResult<[(String, Array<'py>); 2]> {
+    let table = |value: fn(&Movement) -> f64| {
+        let none = std::iter::repeat_n(f64::NAN, columns);
+        let row = |row: &Vec<Movement>| match row.is_empty() {
+            true => none.clone().collect::<Vec<f64>>(),
+            false => row.iter().map(value).collect(),
+        };
+        matrix(py, rows.iter().flat_map(row).collect(), [rows.len(), columns])
+    };
+    Ok([
+        ("parameters.gradient_norm".to_owned(), table(|movement| movement.gradient_norm)?),
+        ("parameters.update_ratio".to_owned(), table(|movement| movement.update_ratio)?),
+    ])
+}
+
+/// Zeros among the activations: the micro-batches that were looked at, a row each, a column a layer.
+fn activations(py: Python<'_>, seen: Vec<(usize, Vec<Zeros>)>) -> PyResult<[(String, Array<'_>); 3]> {
+    let columns = seen.first().map_or(0, |(_, layers)| layers.len());
+    let table = |value: fn(&Zeros) -> f64| {
+        let values = seen.iter().flat_map(|(_, layers)| layers.iter().map(value)).collect();
+        matrix(py, values, [seen.len(), columns])
+    };
+    let steps = seen.iter().map(|(step, _)| *step as f64).collect();
+    Ok([
+        ("activations.zeros".to_owned(), table(|zeros| zeros.fraction)?),
+        ("activations.dead".to_owned(), table(|zeros| zeros.dead)?),
+        ("activations.batch".to_owned(), column(py, steps)),
+    ])
+}
+
+fn update_dict(py: Python<'_>, update: Update) -> PyResult<types::Arrays<'_>> {
+    let Update { gradient_norm, update_ratio, finite, parameters } = update;
+    let columns = parameters.len();
+    let mut all: BTreeMap<String, Array<'_>> = movements(py, &[parameters], columns)?.into();
+    all.insert("gradient_norm".to_owned(), column(py, vec![gradient_norm]));
+    all.insert("update_ratio".to_owned(), column(py, vec![update_ratio]));
+    all.insert("finite".to_owned(), Array(PyArray1::from_vec(py, vec![finite]).as_untyped().clone()));
+    Ok(Named(all))
+}
+
+fn records_dict(py: Python<'_>, records: Records, parameters: usize) -> PyResult<types::Arrays<'_>> {
+    let Records { loss, weight, gradient_norm, update_ratio, finite, parameters: rows, activations: seen, metrics } =
+        records;
+    let mut all: BTreeMap<String, Array<'_>> =
+        metrics.into_iter().map(|(name, means)| (name, column(py, means))).collect();
+    all.extend(movements(py, &rows, parameters)?);
+    all.extend(activations(py, seen)?);
     for (name, values) in
         [("loss", loss), ("weight", weight), ("gradient_norm", gradient_norm), ("update_ratio", update_ratio)]
     {
-        all.insert(name.to_owned(), array(values));
+        all.insert(name.to_owned(), column(py, values));
     }
     all.insert("finite".to_owned(), Array(PyArray1::from_vec(py, finite).as_untyped().clone()));
-    Named(all)
+    Ok(Named(all))
 }

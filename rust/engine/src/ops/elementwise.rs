@@ -12,6 +12,8 @@ use crate::tensor::{DType, Real, Tensor};
 pub(crate) trait Function: std::fmt::Debug + Send + Sync {
     /// Which of `x` and `y` the slope reads.
     const KEEPS: Keeps;
+    /// See [`Operation::rectifies`].
+    const RECTIFIES: bool = false;
     /// `y = f(x)`.
     fn value<N: Number>(&self, x: N) -> N;
     /// `dy/dx` at `x`, where `y = f(x)`; what [`Self::KEEPS`] leaves out is any number.
@@ -36,6 +38,10 @@ impl<F: Function> Operation for F {
 
     fn keeps(&self) -> Keeps {
         F::KEEPS
+    }
+
+    fn rectifies(&self) -> bool {
+        F::RECTIFIES
     }
 
     fn gradient(&self, mut kept: Kept, gradient: Tensor, _: &[bool]) -> Vec<Option<Tensor>> {
@@ -133,6 +139,7 @@ macro_rules! functions {
         /// The lines of the table.
         pub(super) const ENTRIES: &[Entry] = &[
             entry::<Gelu>("gelu", 1, Some(1)),
+            entry::<Relu>("relu", 1, Some(1)),
             entry::<LeakyRelu>("leaky_relu", 1, Some(1)),
             entry::<Elu>("elu", 1, Some(1)),
             $(entry::<$type>($name, 1, Some(1))),*
@@ -169,8 +176,6 @@ functions! {
     Tanh, "tanh", OUTPUT, |x| x.tanh(), |_, y| -y.square().plus(-1.0);
     /// `1/(1 + e^-x)`
     Sigmoid, "sigmoid", OUTPUT, |x| x.sigmoid(), |_, y| y.clone() * (-y).plus(1.0);
-    /// `max(x, 0)`, slope 0 at 0
-    Relu, "relu", OUTPUT, |x| x.at_least(0.0), |_, y| y.step();
     /// `ln(1 + e^x)`, never overflowing
     Softplus, "softplus", INPUTS, |x| x.clone().at_least(0.0) + (-x.abs()).exp().log1p(), |x, _| x.sigmoid();
     /// Error function
@@ -231,6 +236,26 @@ impl Function for Gelu {
         let density = x.clone().square().times(-0.5).exp().times(0.5 * SQRT_2_OVER_PI);
         let cumulative = x.clone().times(std::f64::consts::FRAC_1_SQRT_2).erf().plus(1.0).times(0.5);
         cumulative + x * density
+    }
+}
+
+/// `max(x, 0)`, slope 0 at 0.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Relu {}
+
+impl Function for Relu {
+    const KEEPS: Keeps = Keeps::OUTPUT;
+    const RECTIFIES: bool = true;
+
+    #[inline(always)]
+    fn value<N: Number>(&self, x: N) -> N {
+        x.at_least(0.0)
+    }
+
+    #[inline(always)]
+    fn slope<N: Number>(&self, _: N, y: N) -> N {
+        y.step()
     }
 }
 
@@ -329,6 +354,11 @@ impl Activation {
             Self::Tanh => slope(&Tanh {}, None, output, gradient),
             Self::Sigmoid => slope(&Sigmoid {}, None, output, gradient),
         }
+    }
+
+    /// Whether the output is 0 where a unit does not answer.
+    pub(crate) fn rectifies(self) -> bool {
+        self == Self::Relu
     }
 
     /// What [`Self::backward`] reads besides what the operation itself keeps.

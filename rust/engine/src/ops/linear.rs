@@ -59,6 +59,10 @@ impl Operation for Linear {
         Keeps { inputs: true, output: self.activation.needs_output() }
     }
 
+    fn rectifies(&self) -> bool {
+        self.activation.rectifies()
+    }
+
     fn gradient(&self, kept: Kept, gradient: Tensor, wanted: &[bool]) -> Vec<Option<Tensor>> {
         let gradient = self.activation.backward(kept.output, gradient);
         match gradient.dtype() {

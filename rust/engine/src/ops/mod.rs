@@ -31,6 +31,7 @@ pub(crate) use window::Window;
 use crate::program::Type;
 use crate::random::Stream;
 use crate::tensor::{DType, Tensor};
+use crate::trainer::Watch;
 use crate::{Device, Error, Result};
 
 /// What an evaluation may depend on besides its inputs.
@@ -42,6 +43,8 @@ pub struct Context {
     pub dtype: DType,
     /// The random stream of this node in this step.
     pub stream: Stream,
+    /// Who counts zero activations in this run.
+    pub(crate) watch: Option<Watch>,
 }
 
 /// The value of an operation, and what only its gradient reads.
@@ -110,6 +113,11 @@ pub trait Operation: Debug + Send + Sync {
     /// Whether gradients pass through.
     fn differentiable(&self) -> bool {
         true
+    }
+
+    /// Whether the value is 0 where a unit does not answer, as of relu.
+    fn rectifies(&self) -> bool {
+        false
     }
 
     /// What [`Self::gradient`] reads.

@@ -88,7 +88,7 @@ struct Scalars {
 
 impl Moments {
     fn scalars(&self, step: &Step) -> Scalars {
-        let decay = if step.decay { self.adam.weight_decay } else { 0.0 };
+        let decay = step.weight_decay;
         let [beta1, beta2] = self.adam.betas;
         let correction = |beta: f64| 1.0 - beta.powf(step.number as f64);
         Scalars {
@@ -125,6 +125,10 @@ impl Formula<2> for Moments {
         self.scalars(step)
     }
 
+    fn weight_decay(&self) -> f64 {
+        self.adam.weight_decay
+    }
+
     #[inline(always)]
     fn apply<N: Number>(scalars: &Scalars, parameter: N, gradient: N, [m, v]: [N; 2]) -> (N, [N; 2]) {
         let (parameter, m, v) = decay_and_average(scalars, parameter, gradient, m, v);
@@ -138,6 +142,10 @@ impl Formula<3> for Moments {
 
     fn scalars(&self, step: &Step) -> Scalars {
         self.scalars(step)
+    }
+
+    fn weight_decay(&self) -> f64 {
+        self.adam.weight_decay
     }
 
     #[inline(always)]

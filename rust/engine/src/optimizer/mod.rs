@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
 use crate::cpu;
+use crate::program::Role;
 use crate::tensor::{DType, Real, Tensor};
 use crate::{Error, Number, Result};
 
@@ -20,8 +21,8 @@ pub struct Step {
     pub number: u64,
     /// The learning rate.
     pub learning_rate: f64,
-    /// Whether weight decay applies to this parameter.
-    pub decay: bool,
+    /// The weight decay of this parameter.
+    pub weight_decay: f64,
     /// What the gradient is multiplied by first: clipping, and the mean over accumulated samples.
     pub gradient_scale: f64,
 }
@@ -35,22 +36,60 @@ pub struct Squares {
     pub update: f64,
 }
 
+impl Squares {
+    /// The norm of the change over that of the parameter.
+    pub fn ratio(&self) -> f64 {
+        (self.update / self.parameter).sqrt()
+    }
+}
+
+/// What a rule may know of a parameter besides its numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The lengths of the axes.
+    pub shape: Vec<usize>,
+    /// What it is for.
+    pub role: Role,
+    /// Whether another kernel is used behind it: it is no part of the output layer.
+    pub hidden: bool,
+}
+
+/// An array that a rule keeps for a parameter; it starts at 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// Its name.
+    pub name: &'static str,
+    /// The lengths of the axes.
+    pub shape: Vec<usize>,
+}
+
 /// An update rule with its hyperparameters.
 pub trait Rule: std::fmt::Debug + Send + Sync {
-    /// The names of the arrays that it keeps for each parameter, all starting at 0.
-    fn state(&self) -> &'static [&'static str];
+    /// The arrays that it keeps for a parameter.
+    fn state(&self, target: &Target) -> Vec<Slot>;
+    /// The weight decay of parameters that no group says otherwise of.
+    fn weight_decay(&self) -> f64;
     /// Updates a parameter and its state in place.
-    fn update(&self, parameter: &mut Tensor, gradient: Tensor, state: &mut [Tensor], step: &Step) -> Squares;
+    fn update(
+        &self,
+        target: &Target,
+        parameter: &mut Tensor,
+        gradient: Tensor,
+        state: &mut [Tensor],
+        step: &Step,
+    ) -> Squares;
 }
 
 /// An element-wise rule over `S` arrays of state.
 trait Formula<const S: usize>: std::fmt::Debug + Send + Sync {
-    /// The names of the state.
+    /// The names of the state, arrays of the parameter's shape.
     const STATE: [&'static str; S];
     /// Numbers computed once per update, in 64 bits (bias corrections in 32 bits are off by up to 1.4e-5).
     type Scalars: Copy + Send + Sync;
     /// Computes them.
     fn scalars(&self, step: &Step) -> Self::Scalars;
+    /// See [`Rule::weight_decay`].
+    fn weight_decay(&self) -> f64;
     /// The new parameter and state of one element.
     fn apply<N: Number>(scalars: &Self::Scalars, parameter: N, gradient: N, state: [N; S]) -> (N, [N; S]);
 }
@@ -60,11 +99,22 @@ trait Formula<const S: usize>: std::fmt::Debug + Send + Sync {
 struct Elementwise<F, const S: usize>(F);
 
 impl<F: Formula<S>, const S: usize> Rule for Elementwise<F, S> {
-    fn state(&self) -> &'static [&'static str] {
-        const { &F::STATE }
+    fn state(&self, target: &Target) -> Vec<Slot> {
+        F::STATE.map(|name| Slot { name, shape: target.shape.clone() }).into()
     }
 
-    fn update(&self, parameter: &mut Tensor, gradient: Tensor, state: &mut [Tensor], step: &Step) -> Squares {
+    fn weight_decay(&self) -> f64 {
+        self.0.weight_decay()
+    }
+
+    fn update(
+        &self,
+        _: &Target,
+        parameter: &mut Tensor,
+        gradient: Tensor,
+        state: &mut [Tensor],
+        step: &Step,
+    ) -> Squares {
         let scalars = self.0.scalars(step);
         match parameter.dtype() {
             DType::F32 if parameter.is_cpu() => update_cpu::<f32, F, S>(&scalars, parameter, gradient, state, step),
@@ -324,7 +374,7 @@ mod tests {
         let number = |key: &str| value(key).as_f64().expect("a number");
         let truth = |key: &str| value(key).as_bool().expect("a truth value");
         let (rate, t) = (step.learning_rate, step.number as f64);
-        let decay = if step.decay { number("weight_decay") } else { 0.0 };
+        let decay = step.weight_decay;
         let g = g * step.gradient_scale + if name == "adamw" { 0.0 } else { decay * p };
         match name {
             "sgd" if number("momentum") == 0.0 => p - rate * g,
@@ -384,30 +434,42 @@ mod tests {
         all
     }
 
+    fn target(count: usize) -> Target {
+        Target { shape: vec![count], role: Role::Kernel, hidden: true }
+    }
+
     /// Parameter, state and sums after some steps on a device.
     fn steps(name: &str, h: &Json, count: usize, dtype: DType, device: &Device) -> (Vec<f64>, Vec<f64>, Vec<Squares>) {
         let rule = rule(name, h.clone()).expect("a known optimizer");
         let tensor = |seed| Tensor::from_f64(numbers(seed, count), &[count], dtype, device);
         let mut parameter = tensor(1);
-        let mut state: Vec<Tensor> = rule.state().iter().map(|_| Tensor::full(&[count], 0.0, dtype, device)).collect();
-        let squares =
-            (1..4).map(|number| rule.update(&mut parameter, tensor(1 + number), &mut state, &step(number))).collect();
+        let target = target(count);
+        let mut state: Vec<Tensor> =
+            rule.state(&target).iter().map(|slot| Tensor::full(&slot.shape, 0.0, dtype, device)).collect();
+        let squares = (1..4)
+            .map(|number| {
+                let step = step(number, rule.weight_decay());
+                rule.update(&target, &mut parameter, tensor(1 + number), &mut state, &step)
+            })
+            .collect();
         (parameter.to_f64(), state.iter().flat_map(Tensor::to_f64).collect(), squares)
     }
 
-    fn step(number: u64) -> Step {
-        Step { number, learning_rate: 0.01 * number as f64, decay: number != 2, gradient_scale: 0.5 }
+    fn step(number: u64, weight_decay: f64) -> Step {
+        let weight_decay = if number == 2 { 0.0 } else { weight_decay };
+        Step { number, learning_rate: 0.01 * number as f64, weight_decay, gradient_scale: 0.5 }
     }
 
     fn plain_steps(name: &str, h: &Json, count: usize) -> (Vec<f64>, Vec<f64>, Vec<Squares>) {
-        let kept = rule(name, h.clone()).expect("a known optimizer").state().len();
+        let rule = rule(name, h.clone()).expect("a known optimizer");
+        let kept = rule.state(&target(count)).len();
         let mut parameter = numbers(1, count);
         let mut state = vec![vec![0.0; kept]; count];
         let mut squares = Vec::new();
         for number in 1..4 {
             let mut sums = Squares::default();
             for ((p, g), state) in parameter.iter_mut().zip(numbers(1 + number, count)).zip(&mut state) {
-                let after = plain(name, h, &step(number), *p, g, state);
+                let after = plain(name, h, &step(number, rule.weight_decay()), *p, g, state);
                 sums.parameter += *p * *p;
                 sums.update += (after - *p) * (after - *p);
                 *p = after;
@@ -460,7 +522,7 @@ mod tests {
         let mut parameter = Tensor::from_vec(vec![1.0f32; 40], &[40]);
         let held = parameter.clone();
         let mut state = vec![Tensor::from_vec(vec![0.0f32; 40], &[40]); 2];
-        rule.update(&mut parameter, held.clone(), &mut state, &step(1));
+        rule.update(&target(40), &mut parameter, held.clone(), &mut state, &step(1, 0.0));
         assert_eq!(held.to_f64(), [1.0; 40]);
         assert_ne!(parameter.to_f64(), held.to_f64());
         assert_ne!(state[0].to_f64(), state[1].to_f64());
@@ -471,7 +533,7 @@ mod tests {
         let rule = rule("adam", json!({"amsgrad": true})).expect("a known optimizer");
         let mut parameter = Tensor::from_vec(vec![1.0f32], &[1]);
         let mut state = vec![Tensor::from_vec(vec![1.0f32], &[1]); 3];
-        rule.update(&mut parameter, Tensor::from_vec(vec![f32::NAN], &[1]), &mut state, &step(1));
+        rule.update(&target(1), &mut parameter, Tensor::from_vec(vec![f32::NAN], &[1]), &mut state, &step(1, 0.0));
         assert!(state[2].scalar().is_nan() && parameter.scalar().is_nan());
     }
 

@@ -50,8 +50,7 @@ struct Scalars {
 }
 
 fn scalars(hyperparameters: RmsProp, step: &Step) -> Scalars {
-    let decay = if step.decay { hyperparameters.weight_decay } else { 0.0 };
-    Scalars { hyperparameters, rate: step.learning_rate, decay }
+    Scalars { hyperparameters, rate: step.learning_rate, decay: step.weight_decay }
 }
 
 /// The new square average, and the gradient divided by the root of `square - offset`.
@@ -90,6 +89,10 @@ macro_rules! variant {
 
             fn scalars(&self, step: &Step) -> Scalars {
                 scalars(self.0, step)
+            }
+
+            fn weight_decay(&self) -> f64 {
+                self.0.weight_decay
             }
 
             #[inline(always)]

@@ -37,7 +37,11 @@ impl Formula<0> for Plain {
     type Scalars = (f64, f64);
 
     fn scalars(&self, step: &Step) -> (f64, f64) {
-        (step.learning_rate, if step.decay { self.0.weight_decay } else { 0.0 })
+        (step.learning_rate, step.weight_decay)
+    }
+
+    fn weight_decay(&self) -> f64 {
+        self.0.weight_decay
     }
 
     #[inline(always)]
@@ -64,11 +68,15 @@ impl Formula<1> for Sgd {
     fn scalars(&self, step: &Step) -> Scalars {
         Scalars {
             rate: step.learning_rate,
-            decay: if step.decay { self.weight_decay } else { 0.0 },
+            decay: step.weight_decay,
             momentum: self.momentum,
             intake: if step.number == 1 { 1.0 } else { 1.0 - self.dampening },
             nesterov: self.nesterov,
         }
+    }
+
+    fn weight_decay(&self) -> f64 {
+        self.weight_decay
     }
 
     #[inline(always)]

@@ -36,6 +36,11 @@ impl Plan {
         Self { nodes, uses, outputs: outputs.to_vec() }
     }
 
+    /// What runs, in order.
+    pub(crate) fn nodes(&self) -> &[ValueId] {
+        &self.nodes
+    }
+
     /// Whether a value is computed from (or is) one of the marked ones, along differentiable operations.
     pub(crate) fn reached(&self, program: &Program, marked: &[bool]) -> Vec<bool> {
         let mut reached = marked.to_vec();
@@ -144,6 +149,9 @@ pub(crate) fn forward(
         let mut evaluation = node.operation.evaluate(inputs, context);
         if program.values()[id].ty.rank() == 0 {
             evaluation.value = evaluation.value.into_number();
+        }
+        if let Some(watch) = context.watch.as_ref().filter(|_| node.operation.rectifies()) {
+            watch.see(id, &evaluation.value);
         }
         if let Some(kept) = &mut kept {
             kept.output = keeps.output.then(|| evaluation.value.clone());

@@ -187,6 +187,25 @@ impl Program {
         })
     }
 
+    /// Of each value, whether a node that uses it lies before another kernel: a kernel of which that holds is not in the output
+    /// layer.
+    pub(crate) fn hidden(&self) -> Vec<bool> {
+        let is_kernel = |&id: &ValueId| matches!(&self.values[id].source, Source::Parameter(parameter) if parameter.role == Role::Kernel);
+        let mut hidden = vec![false; self.values.len()];
+        let mut before_kernel = vec![false; self.values.len()];
+        for (id, value) in self.values.iter().enumerate().rev() {
+            let Source::Node(node) = &value.source else {
+                continue;
+            };
+            let uses_kernel = node.inputs.iter().any(is_kernel);
+            for &input in &node.inputs {
+                hidden[input] |= before_kernel[id];
+                before_kernel[input] |= before_kernel[id] || (uses_kernel && !is_kernel(&input));
+            }
+        }
+        hidden
+    }
+
     /// Names the layer whose operations come next, for errors and summaries.
     pub fn set_scope(&mut self, scope: &str) {
         scope.clone_into(&mut self.scope);

@@ -1,6 +1,9 @@
 //! Training: a program on a device with its parameters, buffers and optimizer.
 
+mod average;
+mod config;
 mod data;
+mod monitor;
 mod state;
 mod step;
 #[cfg(test)]
@@ -10,8 +13,11 @@ mod update;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use config::{GroupConfig, OptimizerConfig};
 pub use data::{ArrayView, Format};
-pub use update::{OptimizerConfig, Update};
+pub(crate) use monitor::Watch;
+pub use monitor::{ACTIVATIONS_EVERY, Zeros};
+pub use update::{Movement, Update};
 
 use crate::ops::Context;
 use crate::program::{Leaves, Plan, Source, ValueId};
@@ -78,6 +84,10 @@ pub struct Records {
     pub update_ratio: Vec<f64>,
     /// Whether the gradient was finite; an update that was not is skipped.
     pub finite: Vec<bool>,
+    /// What the update did to each parameter, in the order of [`Session::trained`]; empty where no update was due.
+    pub parameters: Vec<Vec<Movement>>,
+    /// Micro-batches (by their place in the chunk) whose zero activations were counted, by layer as in [`Session::rectified`].
+    pub activations: Vec<(usize, Vec<Zeros>)>,
     /// The weighted means of the metrics.
     pub metrics: BTreeMap<String, Vec<f64>>,
 }
@@ -156,7 +166,7 @@ impl Session {
 
     fn context(&self) -> Context {
         let stream = Stream::new(self.seed, Purpose::Noise);
-        Context { device: self.device.clone(), dtype: self.dtype, stream }
+        Context { device: self.device.clone(), dtype: self.dtype, stream, watch: None }
     }
 
     /// Loss, metrics and plan of `"training"` or `"evaluation"`.

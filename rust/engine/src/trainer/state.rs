@@ -25,19 +25,31 @@ impl Session {
         Ok(())
     }
 
-    /// The optimizer's arrays as `<name>.<path>`, gradients of an open accumulation group as `accumulated.<path>`.
+    /// Averages of the parameters by path; none where no average is kept, or before the first update.
+    pub fn averages(&self) -> Arrays {
+        let average = self.training.as_ref().and_then(|training| training.average.as_ref());
+        let arrays = average.into_iter().flat_map(|average| &average.arrays);
+        arrays.map(|(&id, average)| (self.path(id).to_owned(), average.clone())).collect()
+    }
+
+    /// The optimizer's arrays as `<name>.<path>`, averages as `average.<path>`, gradients of an open accumulation group as
+    /// `accumulated.<path>`.
     pub fn optimizer_state(&self) -> Result<Arrays> {
         let training = self.training()?;
         let mut arrays = Arrays::new();
         for (&id, state) in &training.state {
             let path = self.path(id);
-            for (name, moment) in training.rule.state().iter().zip(&state.moments) {
-                arrays.insert(format!("{name}.{path}"), moment.clone());
+            let slots = training.rule.state(&training.settings[&id].target);
+            for (slot, moment) in slots.iter().zip(&state.moments) {
+                arrays.insert(format!("{}.{path}", slot.name), moment.clone());
             }
             arrays.insert(format!("updates.{path}"), count(state.updates));
         }
         for (&id, sum) in &training.group.sums {
             arrays.insert(format!("accumulated.{}", self.path(id)), sum.clone());
+        }
+        for (path, average) in self.averages() {
+            arrays.insert(format!("average.{path}"), average);
         }
         arrays.insert("updates".to_owned(), count(training.updates));
         arrays.insert("accumulated_batches".to_owned(), count(training.group.batches as u64));
@@ -48,7 +60,7 @@ impl Session {
     /// Replaces the optimizer's arrays by those that [`Self::optimizer_state`] gave.
     pub fn load_optimizer_state(&mut self, mut arrays: Arrays) -> Result<()> {
         let training = self.training()?;
-        let names = training.rule.state();
+        let mut averages = std::collections::BTreeMap::new();
         let mut state = std::collections::BTreeMap::new();
         let mut sums = std::collections::BTreeMap::new();
         let parameters: Vec<(ValueId, String, Vec<usize>)> = self
@@ -60,15 +72,20 @@ impl Session {
             if let Some(sum) = arrays.remove(&format!("accumulated.{path}")) {
                 sums.insert(id, self.fit(&path, &shape, sum)?);
             }
+            if let Some(average) = arrays.remove(&format!("average.{path}")) {
+                averages.insert(id, self.fit(&path, &shape, average)?);
+            }
             let Some(updates) = arrays.remove(&format!("updates.{path}")) else {
                 continue;
             };
-            let moments = names
+            let moments = training
+                .rule
+                .state(&training.settings[&id].target)
                 .iter()
-                .map(|name| {
-                    let key = format!("{name}.{path}");
+                .map(|slot| {
+                    let key = format!("{}.{path}", slot.name);
                     let array = arrays.remove(&key).ok_or_else(|| missing(&key))?;
-                    self.fit(&key, &shape, array)
+                    self.fit(&key, &slot.shape, array)
                 })
                 .collect::<Result<_>>()?;
             let updates = number(&format!("updates.{path}"), &updates)? as u64;
@@ -84,6 +101,9 @@ impl Session {
         let training = self.training_mut()?;
         training.state = state;
         training.updates = updates;
+        if let Some(average) = &mut training.average {
+            average.arrays = averages;
+        }
         training.group = super::update::Group { sums, weight, batches };
         Ok(())
     }
@@ -112,7 +132,7 @@ impl Session {
         })
     }
 
-    fn path(&self, id: ValueId) -> &str {
+    pub(super) fn path(&self, id: ValueId) -> &str {
         match &self.program.values()[id].source {
             Source::Parameter(parameter) => &parameter.path,
             other => panic!("optimizer state belongs to parameters, not to {other:?}"),

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::data::expect_shape;
+use super::monitor::{ACTIVATIONS_EVERY, Watch, layers};
 use super::update::Update;
 use super::{Arrays, Chunk, Inputs, Outputs, Records, Session, common_rows};
 use crate::gradient::{Method, Problem, solve};
+use crate::ops::Context;
 use crate::program::{Kind, Leaves, Plan, Retention, ValueId, forward, show_lengths};
 use crate::random::{Purpose, Stream};
 use crate::tensor::{DType, Tensor};
@@ -34,9 +36,21 @@ impl Session {
         for (step, rows) in order.chunks(chunk.batch_size).enumerate() {
             let address = [chunk.epoch, chunk.first_step + step as u64];
             let weights = weights_of(chunk.sample_weight, rows);
-            let record =
-                self.train_step(&outputs, inputs, rows, &weights, chunk.learning_rates[step], address, interrupt)?;
+            let watch = address[1].is_multiple_of(ACTIVATIONS_EVERY).then(Watch::default);
+            let record = self.train_step(
+                &outputs,
+                inputs,
+                rows,
+                &weights,
+                chunk.learning_rates[step],
+                address,
+                watch.clone(),
+                interrupt,
+            )?;
             records.push(record);
+            if let Some(watch) = watch {
+                records.activations.push((step, watch.by_layer(&self.program, &outputs.plan)));
+            }
         }
         Ok(records)
     }
@@ -50,6 +64,7 @@ impl Session {
         weights: &[f64],
         learning_rate: f64,
         address: [u64; 2],
+        watch: Option<Watch>,
         interrupt: &Interrupt,
     ) -> Result<Record> {
         let total: f64 = weights.iter().sum();
@@ -70,7 +85,7 @@ impl Session {
                 loss: outputs.loss,
                 weight: self.sample_seed(weights, scale),
                 wanted: &self.training()?.wanted,
-                context: self.context(),
+                context: Context { watch, ..self.context() },
                 noise: self.noise(address),
             },
             method,
@@ -87,12 +102,18 @@ impl Session {
             .filter(|(id, _)| self.training.as_ref().is_some_and(|training| training.wanted[*id]))
             .collect();
         record.update = self.take_gradients(gradients, total, learning_rate)?;
-        if record.loss.is_finite() && record.update.is_none_or(|update| update.finite) {
+        if record.loss.is_finite() && record.update.as_ref().is_none_or(|update| update.finite) {
             for (id, value) in assigned {
                 self.state[id] = Some(value);
             }
         }
         Ok(record)
+    }
+
+    /// The layers whose zero activations [`Records::activations`] counts.
+    pub fn rectified(&mut self) -> Result<Vec<String>> {
+        let outputs = self.outputs("training")?;
+        Ok(layers(&self.program, &outputs.plan).into_iter().map(|(scope, _)| scope).collect())
     }
 
     /// Weighted means of loss and metrics over all rows, exact for every batch size.
@@ -186,7 +207,10 @@ impl Session {
     }
 
     fn run(&self, plan: &Plan, inputs: &Inputs, rows: &[i64], interrupt: &Interrupt) -> Result<Leaves> {
-        let leaves = self.leaves(inputs, rows, plan);
+        let mut leaves = self.leaves(inputs, rows, plan);
+        if let Some(average) = self.training.as_ref().and_then(|training| training.average.as_ref()) {
+            average.apply(&mut leaves);
+        }
         let mut context = self.context();
         let noise = self.noise([0, 0]);
         let retention = Retention::Release;
@@ -265,12 +289,13 @@ impl Record {
 
 impl Records {
     fn push(&mut self, record: Record) {
-        let update = record.update;
         self.loss.push(record.loss);
         self.weight.push(record.weight);
+        let update = record.update.as_ref();
         self.gradient_norm.push(update.map_or(f64::NAN, |update| update.gradient_norm));
         self.update_ratio.push(update.map_or(f64::NAN, |update| update.update_ratio));
         self.finite.push(update.is_none_or(|update| update.finite));
+        self.parameters.push(record.update.map_or_else(Vec::new, |update| update.parameters));
         for (name, mean) in record.metrics {
             self.metrics.entry(name).or_default().push(mean);
         }

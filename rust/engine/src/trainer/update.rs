@@ -1,57 +1,15 @@
-//! From gradients to an update: accumulate, mean, finite check, clip by value, clip by norm, decay, rule.
+//! From gradients to an update: accumulate, mean, finite check, clip by value, clip by norm, decay, rule, average.
 
-use std::collections::{BTreeMap, HashSet};
-
-use serde::Deserialize;
-use serde_json::Value as Json;
+use std::collections::BTreeMap;
 
 use super::Session;
+use super::average::Average;
+use super::config::{OptimizerConfig, Settings};
 use crate::gradient::Method;
-use crate::optimizer::{self, Rule, Squares, Step, sum_squares};
-use crate::program::{Role, ValueId};
+use crate::optimizer::{Rule, Squares, Step, sum_squares};
+use crate::program::{Leaves, ValueId};
 use crate::tensor::{DType, Real, Tensor};
 use crate::{Error, Number, Result, cpu};
-
-/// How a session trains, as Python says it.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OptimizerConfig {
-    /// The rule's name.
-    pub name: String,
-    /// The rule's hyperparameters; absent ones have their defaults.
-    #[serde(default)]
-    pub hyperparameters: serde_json::Map<String, Json>,
-    /// The greatest global gradient norm.
-    #[serde(default)]
-    pub clip_norm: Option<f64>,
-    /// The greatest absolute value of a gradient's element.
-    #[serde(default)]
-    pub clip_value: Option<f64>,
-    /// Micro-batches per update.
-    #[serde(default = "one")]
-    pub accumulate_gradients: usize,
-    /// `"autodiff"`, `"numerical"` or `"numerical_batch"`.
-    #[serde(default = "autodiff")]
-    pub gradient_method: String,
-    /// The roles that weight decay applies to.
-    #[serde(default = "decay_roles")]
-    pub decay_roles: Vec<String>,
-    /// Paths of parameters that stay as they are.
-    #[serde(default)]
-    pub frozen: Vec<String>,
-}
-
-fn one() -> usize {
-    1
-}
-
-fn autodiff() -> String {
-    "autodiff".to_owned()
-}
-
-fn decay_roles() -> Vec<String> {
-    [Role::Kernel, Role::Embedding].map(|role| role.name().to_owned()).to_vec()
-}
 
 /// The optimizer of a session and its state.
 #[derive(Debug)]
@@ -59,13 +17,18 @@ pub(super) struct Training {
     pub rule: Box<dyn Rule>,
     pub method: Method,
     pub accumulate: usize,
+    /// Whether a value's gradient is wanted, by place.
     pub wanted: Vec<bool>,
+    /// The parameters that are trained, in the program's order.
+    pub trained: Vec<ValueId>,
+    /// Of every parameter.
+    pub settings: BTreeMap<ValueId, Settings>,
     pub state: BTreeMap<ValueId, ParameterState>,
     pub updates: u64,
     pub group: Group,
+    pub average: Option<Average>,
     clip_norm: Option<f64>,
     clip_value: Option<f64>,
-    decayed: HashSet<ValueId>,
 }
 
 /// What the rule keeps for one parameter.
@@ -84,7 +47,7 @@ pub(super) struct Group {
 }
 
 /// What an update reports.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Update {
     /// The global gradient norm before clipping.
     pub gradient_norm: f64,
@@ -92,39 +55,28 @@ pub struct Update {
     pub update_ratio: f64,
     /// Whether the gradient was finite and the update made.
     pub finite: bool,
+    /// The same of each parameter, in the order of [`Session::trained`].
+    pub parameters: Vec<Movement>,
+}
+
+/// What an update did to one parameter.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Movement {
+    /// The norm of its gradient before clipping; NaN if it got none.
+    pub gradient_norm: f64,
+    /// The norm of its change over its own; NaN if it was not changed.
+    pub update_ratio: f64,
+}
+
+impl Movement {
+    /// Of a parameter that was not touched.
+    pub const NONE: Self = Self { gradient_norm: f64::NAN, update_ratio: f64::NAN };
 }
 
 impl Session {
-    /// Sets the optimizer; its state starts anew.
-    pub fn set_optimizer(&mut self, config: &OptimizerConfig) -> Result<()> {
-        let known: HashSet<&str> = self.program.parameters().map(|(_, parameter)| parameter.path.as_str()).collect();
-        if let Some(path) = config.frozen.iter().find(|path| !known.contains(path.as_str())) {
-            return Err(Error::Missing(format!("frozen: there is no parameter {path:?}")));
-        }
-        let roles = config.decay_roles.iter().map(|role| Role::parse(role)).collect::<Result<HashSet<_>>>()?;
-        let mut hyperparameters = config.hyperparameters.clone();
-        hyperparameters.remove("learning_rate");
-        let mut wanted = vec![false; self.program.values().len()];
-        let mut decayed = HashSet::new();
-        for (id, parameter) in self.program.parameters() {
-            wanted[id] = !config.frozen.contains(&parameter.path);
-            if roles.contains(&parameter.role) {
-                decayed.insert(id);
-            }
-        }
-        self.training = Some(Training {
-            rule: optimizer::rule(&config.name, Json::Object(hyperparameters))?,
-            method: Method::parse(&config.gradient_method)?,
-            accumulate: config.accumulate_gradients.max(1),
-            wanted,
-            state: BTreeMap::new(),
-            updates: 0,
-            group: Group::default(),
-            clip_norm: config.clip_norm,
-            clip_value: config.clip_value,
-            decayed,
-        });
-        Ok(())
+    /// The paths of the parameters that are trained, in the program's order.
+    pub fn trained(&self) -> Result<Vec<String>> {
+        Ok(self.training()?.trained.iter().map(|&id| self.path(id).to_owned()).collect())
     }
 
     pub(super) fn training(&self) -> Result<&Training> {
@@ -174,39 +126,89 @@ impl Session {
 }
 
 impl Training {
+    /// An optimizer that has not made an update yet.
+    pub fn new(
+        rule: Box<dyn Rule>,
+        method: Method,
+        config: &OptimizerConfig,
+        settings: BTreeMap<ValueId, Settings>,
+        values: usize,
+    ) -> Self {
+        Self {
+            wanted: (0..values).map(|id| settings.get(&id).is_some_and(|settings| settings.trained)).collect(),
+            trained: settings.iter().filter(|(_, settings)| settings.trained).map(|(&id, _)| id).collect(),
+            rule,
+            method,
+            accumulate: config.accumulate_gradients.max(1),
+            settings,
+            state: BTreeMap::new(),
+            updates: 0,
+            group: Group::default(),
+            average: config.average.map(Average::new),
+            clip_norm: config.clip_norm,
+            clip_value: config.clip_value,
+        }
+    }
+
     /// One update of every parameter that got a gradient; nothing moves if the gradient is not finite.
     fn update(
         &mut self,
-        state: &mut [Option<Tensor>],
-        mut gradients: Vec<(ValueId, Tensor)>,
-        mut scale: f64,
+        state: &mut Leaves,
+        gradients: Vec<(ValueId, Tensor)>,
+        scale: f64,
         learning_rate: f64,
     ) -> Update {
-        let norm = scale * gradients.iter().map(|(_, gradient)| sum_squares(gradient)).sum::<f64>().sqrt();
-        if !norm.is_finite() {
-            return Update { gradient_norm: norm, update_ratio: f64::NAN, finite: false };
+        let squares: Vec<f64> = gradients.iter().map(|(_, gradient)| sum_squares(gradient)).collect();
+        let gradient_norm = scale * squares.iter().sum::<f64>().sqrt();
+        let mut update = Update {
+            gradient_norm,
+            update_ratio: f64::NAN,
+            finite: gradient_norm.is_finite(),
+            parameters: vec![Movement::NONE; self.trained.len()],
+        };
+        let places: BTreeMap<ValueId, usize> = self.trained.iter().copied().zip(0..).collect();
+        for ((id, _), squares) in gradients.iter().zip(&squares) {
+            update.parameters[places[id]].gradient_norm = scale * squares.sqrt();
         }
-        let mut clipped = norm;
-        if let Some(limit) = self.clip_value {
-            let limit = limit / scale;
-            gradients = gradients.into_iter().map(|(id, gradient)| (id, clip_value(gradient, limit))).collect();
-            clipped = scale * gradients.iter().map(|(_, gradient)| sum_squares(gradient)).sum::<f64>().sqrt();
+        if !update.finite {
+            return update;
         }
-        if let Some(limit) = self.clip_norm
-            && clipped > limit
-        {
-            scale *= limit / clipped;
-        }
+        let (gradients, clipped_scale) = self.clip(gradients, squares, scale);
         self.updates += 1;
-        let mut squares = Squares::default();
+        let mut all = Squares::default();
         for (id, gradient) in gradients {
+            let scale = if self.settings[&id].clip { clipped_scale } else { scale };
             let parameter = state[id].as_mut().expect("parameters are initialised");
             let sums = self.update_one(id, parameter, gradient, scale, learning_rate);
-            squares.parameter += sums.parameter;
-            squares.update += sums.update;
+            update.parameters[places[&id]].update_ratio = sums.ratio();
+            all.parameter += sums.parameter;
+            all.update += sums.update;
         }
-        let update_ratio = (squares.update / squares.parameter).sqrt();
-        Update { gradient_norm: norm, update_ratio, finite: true }
+        update.update_ratio = all.ratio();
+        if let Some(average) = &mut self.average {
+            average.add(state, self.trained.iter().copied());
+        }
+        update
+    }
+
+    /// Clips by value, and says by what the gradients that may be clipped are then to be multiplied.
+    fn clip(
+        &self,
+        mut gradients: Vec<(ValueId, Tensor)>,
+        mut squares: Vec<f64>,
+        scale: f64,
+    ) -> (Vec<(ValueId, Tensor)>, f64) {
+        let clips = |id: &ValueId| self.settings[id].clip;
+        if let Some(limit) = self.clip_value {
+            let clipped =
+                |(id, gradient)| (id, if clips(&id) { clip_value(gradient, limit / scale) } else { gradient });
+            gradients = gradients.into_iter().map(clipped).collect();
+            squares = gradients.iter().map(|(_, gradient)| sum_squares(gradient)).collect();
+        }
+        let clipped = gradients.iter().zip(&squares).filter(|((id, _), _)| clips(id));
+        let norm = scale * clipped.map(|(_, squares)| squares).sum::<f64>().sqrt();
+        let factor = self.clip_norm.filter(|&limit| norm > limit).map_or(1.0, |limit| limit / norm);
+        (gradients, scale * factor)
     }
 
     fn update_one(
@@ -217,18 +219,20 @@ impl Training {
         gradient_scale: f64,
         learning_rate: f64,
     ) -> Squares {
-        let names = self.rule.state();
+        let Settings { target, learning_rate: factor, weight_decay, .. } = &self.settings[&id];
         let state = self.state.entry(id).or_insert_with(|| ParameterState {
-            moments: names
+            moments: self
+                .rule
+                .state(target)
                 .iter()
-                .map(|_| Tensor::full(&parameter.shape(), 0.0, parameter.dtype(), &parameter.device()))
+                .map(|slot| Tensor::full(&slot.shape, 0.0, parameter.dtype(), &parameter.device()))
                 .collect(),
             updates: 0,
         });
         state.updates += 1;
-        let decay = self.decayed.contains(&id);
-        let step = Step { number: state.updates, learning_rate, decay, gradient_scale };
-        self.rule.update(parameter, gradient, &mut state.moments, &step)
+        let learning_rate = learning_rate * factor;
+        let step = Step { number: state.updates, learning_rate, weight_decay: *weight_decay, gradient_scale };
+        self.rule.update(target, parameter, gradient, &mut state.moments, &step)
     }
 }
 

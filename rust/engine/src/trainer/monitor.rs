@@ -1,0 +1,129 @@
+//! What activations are zero, looked at now and then: units that never answer learn nothing.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::program::{Plan, Program, Source, ValueId};
+use crate::tensor::{Comparison, DType, Real, Tensor};
+use crate::{Number, cpu};
+
+/// Activations are looked at in the first of every so many micro-batches of an epoch.
+pub const ACTIVATIONS_EVERY: u64 = 16;
+
+/// Zeros among the activations of one layer in one micro-batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Zeros {
+    /// The part of the activations that is 0.
+    pub fraction: f64,
+    /// The part of the units (places along the last axis) that are 0 for every sample.
+    pub dead: f64,
+}
+
+/// Counts of one node.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    elements: f64,
+    zeros: f64,
+    units: f64,
+    dead: f64,
+}
+
+/// Collects counts while a program runs forwards.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Watch(Arc<Mutex<BTreeMap<ValueId, Counts>>>);
+
+impl Watch {
+    /// Takes in the value of a node that rectifies.
+    pub fn see(&self, id: ValueId, value: &Tensor) {
+        let counts = counts(value);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id, counts);
+    }
+
+    /// The counts by layer, in the order of [`layers`].
+    pub fn by_layer(&self, program: &Program, plan: &Plan) -> Vec<Zeros> {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let sum = |nodes: &Vec<ValueId>| {
+            let all = nodes.iter().filter_map(|id| counts.get(id)).fold(Counts::default(), |a, b| Counts {
+                elements: a.elements + b.elements,
+                zeros: a.zeros + b.zeros,
+                units: a.units + b.units,
+                dead: a.dead + b.dead,
+            });
+            Zeros { fraction: all.zeros / all.elements, dead: all.dead / all.units }
+        };
+        layers(program, plan).iter().map(|(_, nodes)| sum(nodes)).collect()
+    }
+}
+
+/// Layers whose activations are 0 where they do not answer, in the program's order, with the nodes that compute these.
+pub(crate) fn layers(program: &Program, plan: &Plan) -> Vec<(String, Vec<ValueId>)> {
+    let mut layers: Vec<(String, Vec<ValueId>)> = Vec::new();
+    for &id in plan.nodes() {
+        let Source::Node(node) = &program.values()[id].source else {
+            continue;
+        };
+        if !node.operation.rectifies() {
+            continue;
+        }
+        match layers.iter_mut().find(|(scope, _)| *scope == node.scope) {
+            Some((_, nodes)) => nodes.push(id),
+            None => layers.push((node.scope.clone(), vec![id])),
+        }
+    }
+    layers
+}
+
+fn counts(value: &Tensor) -> Counts {
+    let width = value.shape().last().copied().unwrap_or(1).max(1);
+    let rows = value.len() / width;
+    let per_unit = match value.dtype() {
+        DType::F32 if value.is_cpu() => zeros_per_unit::<f32>(value, width),
+        DType::F64 if value.is_cpu() => zeros_per_unit::<f64>(value, width),
+        _ => zeros_of_tensor(value, [rows, width]),
+    };
+    Counts {
+        elements: value.len() as f64,
+        zeros: per_unit.iter().sum(),
+        units: width as f64,
+        dead: per_unit.iter().filter(|&&zeros| zeros == rows as f64).count() as f64,
+    }
+}
+
+fn zeros_per_unit<E: Real>(value: &Tensor, width: usize) -> Vec<f64> {
+    let value = value.clone().contiguous::<E>();
+    let values = value.elements::<E>();
+    let mut counts = vec![0u32; width];
+    let zero = E::default();
+    cpu::vectorised!({
+        for row in values.chunks_exact(width) {
+            for (count, &value) in counts.iter_mut().zip(row) {
+                *count += u32::from(value == zero);
+            }
+        }
+    });
+    counts.into_iter().map(f64::from).collect()
+}
+
+fn zeros_of_tensor(value: &Tensor, shape: [usize; 2]) -> Vec<f64> {
+    let value = value.clone().cast(DType::F32).reshape(&shape);
+    let zero = value.constant(0.0);
+    value.compare(Comparison::Equal, zero).cast(DType::F32).sum_axes(&[0]).to_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Device;
+
+    #[test]
+    fn zeros_are_counted_by_unit_on_every_device() {
+        let values = vec![0.0, 1.0, 0.0, 0.0, 0.0, 2.0];
+        for device in [Device::cpu(), Device::ndarray()] {
+            for dtype in [DType::F32, DType::F64] {
+                let counts = counts(&Tensor::from_f64(values.clone(), &[2, 1, 3], dtype, &device));
+                let found = [counts.elements, counts.zeros, counts.units, counts.dead];
+                assert_eq!(found, [6.0, 4.0, 3.0, 1.0]);
+            }
+        }
+    }
+}
