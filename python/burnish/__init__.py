@@ -10,13 +10,14 @@
 True
 """
 
-from . import callbacks, initializers, layers, losses, metrics, ops, optimizers
+from . import callbacks, initializers, layers, losses, metrics, ops, optimizers, regularizers
 from ._device import devices
 from .functional import Input
 from .gradients import check_gradients, gradients
 from .history import History
 from .loaded import load
 from .model import Model
+from .param_groups import ParamGroup
 from .sequential import Sequential
 from .tensor import Tensor, from_dlpack
 
@@ -24,6 +25,7 @@ __all__ = [
     "History",
     "Input",
     "Model",
+    "ParamGroup",
     "Sequential",
     "Tensor",
     "callbacks",
@@ -38,6 +40,7 @@ __all__ = [
     "metrics",
     "ops",
     "optimizers",
+    "regularizers",
 ]
 
 

@@ -70,7 +70,7 @@ def _trace(  # noqa: PLR0917
     metrics: list[str] = []
     outputs: Structure[str] = "prediction"
     for form, prefix in (("training", "training."), ("evaluation", "")):
-        trace.training = form == "training"
+        trace.begin(form)
         with trace:
             predictions = _predictions(_applied(model, x, inputs))
             for name, value in flatten(f"{prefix}prediction", predictions).items():

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import operator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import losses as _losses
 from . import metrics as _metrics
 from . import optimizers as _optimizers
+from . import param_groups as _param_groups
 from ._device import resolve_device
 from ._errors import choice, integer, number
 from ._structure import Structure, flatten, is_dict, is_sequence, mapped, suffix
 from ._value import Value
+from .layers.base import ROLES
 from .losses import per_sample, show
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ._burnish import Program
     from ._symbol import Symbol, Trace
     from .metrics import MetricFunction
     from .optimizers import LearningRate
@@ -45,9 +50,12 @@ class Compiled(NamedTuple):
         """How many micro-batches make one update."""
         return self.optimizer["accumulate_gradients"]
 
-    def engine_config(self, frozen: Sequence[str]) -> str:
-        """Return the optimizer's description with the frozen parameters."""
-        return json.dumps({**self.optimizer, "frozen": list(frozen)})
+    def engine_config(self, program: Program, frozen: Sequence[str]) -> str:
+        """Return the optimizer's description for the parameters of a program, some of them frozen."""
+        config = dict(self.optimizer)
+        paths = [path for path, *_ in program.parameters()]
+        groups = _param_groups.groups_by_path(config.pop("param_groups"), paths)
+        return json.dumps({**config, "groups": groups, "frozen": list(frozen)})
 
 
 def resolve(
@@ -62,6 +70,9 @@ def resolve(
     accumulate_gradients: int,
     grad_method: str,
     precision: str,
+    ema: float | None,
+    param_groups: Any,
+    decay_roles: Any,
     device: str,
     seed: int,
 ) -> Compiled:
@@ -77,7 +88,9 @@ def resolve(
         "clip_value": None if clip_value is None else number("clip_value", clip_value, 0, above=True),
         "accumulate_gradients": integer("accumulate_gradients", accumulate_gradients, 1),
         "gradient_method": choice("grad_method", grad_method, GRADIENT_METHODS),
-        "decay_roles": ["kernel", "embedding"],
+        "decay_roles": _roles(decay_roles),
+        "average": None if ema is None else number("ema", ema, 0, 1, below=True),
+        "param_groups": _param_groups.checked(param_groups),
     }
     resolved = _resolved_losses(loss)
     return Compiled(
@@ -109,10 +122,23 @@ def trace_loss(
             metrics[f"{output}_{name}" if output else name] = _checked_value(name, metric(target, prediction))
     if total is None:
         raise ValueError("`loss` must be given for at least one output")
+    if trace.penalties:
+        penalty = functools.reduce(operator.add, trace.penalties.values())
+        _write(trace, f"{form}.penalty", penalty)
+        total = total + penalty
     _write(trace, f"{form}.loss", total)
     for name, value in metrics.items():
         _write(trace, f"{form}.metric.{name}", value)
     return list(metrics)
+
+
+def _roles(roles: Any) -> list[str]:
+    """Return the roles that weight decay applies to."""
+    if isinstance(roles, str):
+        return list(ROLES) if choice("decay_roles", roles, ("all", *ROLES)) == "all" else [roles]
+    if not is_sequence(roles):
+        raise TypeError(f"`decay_roles` must be 'all' or a sequence of roles, got {roles!r}")
+    return [choice("decay_roles", role, ROLES) for role in roles]
 
 
 def _resolved_losses(loss: Any) -> Any:

@@ -109,6 +109,13 @@ class Runtime:
             self._columns["rectified"] = self.session.rectified()
         return self._columns["rectified"]
 
+    def averages(self) -> dict[str, Array]:
+        """Return the moving averages of the parameters by path; none before the first update."""
+        averages = self.session.averages()
+        if not averages and not (self.built.compiled and self.built.compiled.optimizer["average"]):
+            raise ValueError("no average of the weights is kept: give compile `ema`, or fit the callback EMA")
+        return averages
+
     def optimizer_state(self) -> dict[str, Array]:
         """Return the optimizer's arrays; none before training was set up."""
         return self.session.optimizer_state() if self.trains else {}
@@ -210,7 +217,7 @@ def _session(built: Built, arrays: dict[str, Array]) -> _burnish.Session:
         return _burnish.Session(built.program, state=state)
     session = _burnish.Session(built.program, compiled.device, compiled.precision, compiled.seed, state)
     if built.targets is not None:
-        session.optimizer(compiled.engine_config(built.frozen()))
+        session.optimizer(compiled.engine_config(built.program, built.frozen()))
     return session
 
 

@@ -52,6 +52,7 @@ class Trace:
         self.classes: dict[str, int | None] = {}
         self.probabilities: set[str] = set()
         self.rows: dict[str, LayerRow] = {}
+        self.penalties: dict[str, Value] = {}  # added to the loss of the form that is traced
         self._scope = ""
 
     def __enter__(self) -> Trace:
@@ -61,6 +62,11 @@ class Trace:
     def __exit__(self, *_: object) -> None:
         _current.reset(self._token)
         self.program.scope("")
+
+    def begin(self, form: str) -> None:
+        """Begin to trace the training or the evaluation form."""
+        self.training = form == "training"
+        self.penalties = {}
 
     @contextmanager
     def scope(self, path: str) -> Generator[None]:
@@ -93,6 +99,10 @@ class Trace:
     def buffer(self, name: str, shape: Sequence[int], initializer: str) -> Symbol:
         """Declare a buffer of the layer that is being traced, or return it if it is there."""
         return Symbol(self, self.program.buffer(self.absolute(name), shape, initializer))
+
+    def penalise(self, value: Value, name: str | None = None) -> None:
+        """Add a value to the loss; one that has a name only once, however often its layer is used."""
+        self.penalties.setdefault(str(len(self.penalties)) if name is None else self.absolute(name), value)
 
     def assign(self, name: str, value: Symbol) -> None:
         """Let every training step end with `buffer = value`."""

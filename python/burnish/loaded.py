@@ -54,8 +54,12 @@ class LoadedModel(Model):
         names = mapped(lambda name: f"training.{name}", self._saved.outputs) if form else self._saved.outputs
         outputs = list(flatten("", names).values())
         inputs: dict[str, Symbol] = flatten("x", tuple(x) if is_sequence(x) else x)
-        values = replay_program(trace, self._document, inputs, outputs, self._saved.classes, training=form)
-        return unflatten(names, dict(zip(outputs, values, strict=True)))
+        penalty = "training.penalty" if form else "evaluation.penalty"
+        wanted = [*outputs, penalty] if penalty in self._document["outputs"] else outputs
+        values = replay_program(trace, self._document, inputs, wanted, self._saved.classes, training=form)
+        if len(wanted) > len(outputs):
+            self.add_loss(values[-1])
+        return unflatten(names, dict(zip(outputs, values, strict=False)))
 
     def _describe(self, inputs: Signature, targets: Signature | None) -> Built:
         saved = self._saved
@@ -109,7 +113,7 @@ def _restored(document: dict[str, Any], arrays: dict[str, Any], device: str) -> 
     options = ("float32", 0) if compiled is None else (compiled.precision, compiled.seed)
     session = _burnish.Session(built.program, device, *options, state)
     if compiled is not None and built.targets is not None:
-        session.optimizer(compiled.engine_config(built.frozen()))
+        session.optimizer(compiled.engine_config(built.program, built.frozen()))
         session.load_optimizer_state(optimizer)
     model = LoadedModel(built)
     core = core_of(model)

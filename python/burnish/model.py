@@ -90,6 +90,9 @@ class Model(Layer):
         accumulate_gradients: int = 1,
         grad_method: str = "autodiff",
         precision: str = "float32",
+        ema: float | None = None,
+        param_groups: Any = (),
+        decay_roles: Any = ("kernel", "embedding"),
         device: str = "cpu",
         seed: int = 0,
     ) -> None:
@@ -116,6 +119,14 @@ class Model(Layer):
             Reverse mode, or central (2N) or one-sided (N + 1) differences.
         precision : {"float32", "float64"}
             What to compute in.
+        ema : float in [0, 1), optional
+            Keep an exponential moving average of the weights: avg = ema · avg + (1 - ema) · p after each update, a copy
+            after the first. Validation, `evaluate` and `predict` use it, `parameters(average=True)` returns it. A value
+            like 0.999 averages over the last thousand updates.
+        param_groups : ParamGroup or sequence of ParamGroup, optional
+            Parameters with a learning rate, weight decay or clipping of their own.
+        decay_roles : "all" or a sequence of {"kernel", "embedding", "bias", "scale"}
+            What weight decay applies to.
         device : str, default "cpu"
             One of `bn.devices()`, or "auto".
         seed : int, default 0
@@ -132,6 +143,9 @@ class Model(Layer):
             accumulate_gradients=accumulate_gradients,
             grad_method=grad_method,
             precision=precision,
+            ema=ema,
+            param_groups=param_groups,
+            decay_roles=decay_roles,
             device=device,
             seed=seed,
         )
@@ -253,10 +267,15 @@ class Model(Layer):
         core.ensure(signature_from_shapes(core.arrange, input_shape), None)
         return self
 
-    def parameters(self, *, buffers: bool = False) -> dict[str, Array]:
-        """Return copies of the parameters by path; with `buffers`, of running statistics and the like, too."""
+    def parameters(self, *, buffers: bool = False, average: bool = False) -> dict[str, Array]:
+        """Return copies of the parameters by path; with `buffers`, of running statistics and the like, too.
+
+        With `average`, their moving averages (see `ema` of `compile`); before the first update these are the parameters.
+        """
         runtime = core_of(self).ready()
         state = runtime.session.state()
+        if average:
+            state |= runtime.averages()
         wanted = {path for path, *_ in runtime.built.program.parameters()}
         return {path: array for path, array in state.items() if buffers or path in wanted}
 

@@ -6,21 +6,22 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from .. import initializers
+from .. import initializers, regularizers
 from .._errors import choice
 from .._node import has_nodes, record
 from .._structure import is_dict, is_sequence
 from .._symbol import LayerRow, Symbol, current_trace
 from .._value import Value
+from ..losses import per_sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from .._symbol import Trace
 
-__all__ = ["Layer", "OneInput", "layer_paths", "layers_and_paths", "snake_case", "unique_names"]
+__all__ = ["ROLES", "Layer", "OneInput", "layer_paths", "layers_and_paths", "snake_case", "unique_names"]
 
-_ROLES = ("kernel", "embedding", "bias", "scale")
+ROLES = ("kernel", "embedding", "bias", "scale")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -76,7 +77,12 @@ class Layer:
         return result
 
     def parameter(
-        self, name: str, shape: Sequence[int], initializer: Any = "glorot_uniform", role: str = "kernel"
+        self,
+        name: str,
+        shape: Sequence[int],
+        initializer: Any = "glorot_uniform",
+        role: str = "kernel",
+        regularizer: Any = None,
     ) -> Value:
         """Declare a trainable parameter, inside `call`; asked for again, it is the same one.
 
@@ -90,10 +96,16 @@ class Layer:
             How it starts; see `bn.initializers`.
         role : {"kernel", "embedding", "bias", "scale"}
             Weight decay applies to kernels and embeddings only.
+        regularizer : str or function, optional
+            A penalty on its size, added to the loss; see `bn.regularizers`.
         """
         trace = self._tracing(f"parameter {name!r}")
         config = initializers.resolve(initializer).config()
-        return trace.parameter(_checked(name), tuple(shape), config, choice("role", role, _ROLES))
+        parameter = trace.parameter(_checked(name), tuple(shape), config, choice("role", role, ROLES))
+        penalty = regularizers.resolve("regularizer", regularizer)
+        if penalty is not None:
+            trace.penalise(self._checked_loss(penalty(parameter)), name)
+        return parameter
 
     def buffer(self, name: str, shape: Sequence[int], initializer: Any = "zeros") -> Value:
         """Declare an array that is kept with the model but not trained, such as a running mean."""
@@ -106,6 +118,17 @@ class Layer:
         if not isinstance(value, Symbol):
             raise TypeError(f"buffer {name!r} must be set to a value of the model, got {type(value).__name__}")
         trace.assign(name, value)
+
+    def add_loss(self, value: Value) -> None:
+        """Add a value to the loss, inside `call`: one without axes, or one per sample (averaged over its other axes).
+
+        >>> import burnish as bn
+        >>> class Sparse(bn.layers.Layer):
+        ...     def call(self, x):
+        ...         self.add_loss(0.01 * bn.ops.abs(x))
+        ...         return x
+        """
+        self._tracing("add_loss").penalise(self._checked_loss(value))
 
     def is_frozen(self, *names: str) -> bool:
         """Say whether all of these parameters of this layer are frozen."""
@@ -137,6 +160,15 @@ class Layer:
     def _note(self, trace: Trace, result: Any) -> None:
         shape = result.shape if isinstance(result, Value) else None
         trace.rows[trace.path] = LayerRow(trace.path, type(self).__name__, shape, not self.children())
+
+    def _checked_loss(self, value: Any) -> Value:
+        if not isinstance(value, Symbol):
+            raise TypeError(f"{self.default_name}: a penalty must be made of bn.ops, got {type(value).__name__}")
+        if value.shape and (value.shape[0] is not None or None in value.shape[1:]):
+            raise ValueError(
+                f"{self.default_name}: a penalty must have no axis or one value per sample, got {value.shape}"
+            )
+        return per_sample(value) if value.shape else value
 
     def _tracing(self, what: str) -> Trace:
         trace = current_trace()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .. import activations, initializers, ops
+from .. import activations, initializers, ops, regularizers
 from .._errors import boolean, choice, integer
 from ._window import check_images, paddings, pair
 from .base import OneInput
@@ -28,7 +28,7 @@ class Conv2D(OneInput):
         "valid": the kernel stays inside; "same": zeros are added so that h' = ceil(h / stride).
     groups : int
         Into how many parts input and output channels are split, each seeing only its own.
-    activation, use_bias, kernel_initializer, bias_initializer
+    activation, use_bias, kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer
         As for `Dense`; the kernel has the shape (kh, kw, in / groups, filters).
     """
 
@@ -45,6 +45,8 @@ class Conv2D(OneInput):
         use_bias: bool = True,
         kernel_initializer: Any = "glorot_uniform",
         bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
         name: str | None = None,
     ) -> None:
         super().__init__(name)
@@ -60,6 +62,8 @@ class Conv2D(OneInput):
         self.use_bias = boolean("use_bias", use_bias)
         self.kernel_initializer = initializers.resolve(kernel_initializer)
         self.bias_initializer = initializers.resolve(bias_initializer)
+        self.kernel_regularizer = regularizers.resolve("kernel_regularizer", kernel_regularizer)
+        self.bias_regularizer = regularizers.resolve("bias_regularizer", bias_regularizer)
         self._activate = activations.resolve(activation)
 
     def call(self, x: Any) -> Value:
@@ -71,8 +75,8 @@ class Conv2D(OneInput):
                 f"{self.default_name}: expected channels divisible by groups={self.groups}, got {channels}"
             )
         shape = (*self.kernel_size, channels // self.groups, self.filters)
-        kernel = self.parameter("kernel", shape, self.kernel_initializer)
-        bias = self.parameter("bias", (self.filters,), self.bias_initializer, role="bias") if self.use_bias else None
+        kernel = self.parameter("kernel", shape, self.kernel_initializer, regularizer=self.kernel_regularizer)
+        bias = self._bias() if self.use_bias else None
         fused = activations.fused(self.activation)
         y = ops.conv2d(
             x,
@@ -85,3 +89,6 @@ class Conv2D(OneInput):
             activation=fused or "none",
         )
         return y if fused else self._activate(y)
+
+    def _bias(self) -> Value:
+        return self.parameter("bias", (self.filters,), self.bias_initializer, "bias", self.bias_regularizer)

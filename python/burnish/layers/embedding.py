@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .. import initializers, ops
+from .. import initializers, ops, regularizers
 from .._errors import integer
 from .base import OneInput
 
@@ -25,18 +25,28 @@ class Embedding(OneInput):
         The length of each vector.
     embeddings_initializer : str or Initializer
         How the parameter `embeddings (input_dim, output_dim)` starts; "uniform" is Keras's, in [-0.05, 0.05).
+    embeddings_regularizer : str or function, optional
+        A penalty on their size, added to the loss; see `bn.regularizers`.
     """
 
     def __init__(
-        self, input_dim: int, output_dim: int, embeddings_initializer: Any = "uniform", *, name: str | None = None
+        self,
+        input_dim: int,
+        output_dim: int,
+        embeddings_initializer: Any = "uniform",
+        embeddings_regularizer: Any = None,
+        *,
+        name: str | None = None,
     ) -> None:
         super().__init__(name)
         self.input_dim = integer("input_dim", input_dim, 1)
         self.output_dim = integer("output_dim", output_dim, 1)
         self.embeddings_initializer = initializers.resolve(embeddings_initializer)
+        self.embeddings_regularizer = regularizers.resolve("embeddings_regularizer", embeddings_regularizer)
 
     def call(self, x: Any) -> Value:
         """Compute the layer's value."""
         shape = (self.input_dim, self.output_dim)
-        table = self.parameter("embeddings", shape, self.embeddings_initializer, role="embedding")
+        initializer, penalty = self.embeddings_initializer, self.embeddings_regularizer
+        table = self.parameter("embeddings", shape, initializer, "embedding", penalty)
         return ops.take(table, x, axis=0)

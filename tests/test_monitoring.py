@@ -1,0 +1,81 @@
+"""What is recorded of every parameter and of rectified layers, against NumPy."""
+
+import numpy as np
+import pytest
+
+import burnish as bn
+
+
+def network(activation="relu"):
+    layers = [bn.layers.Dense(5, activation=activation, name="hidden"), bn.layers.Dense(2, name="last")]
+    model = bn.Sequential([bn.Input((3,)), *layers])
+    model.compile("mse", "sgd", 0.1, precision="float64")
+    return model
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_norms_and_ratios_of_each_parameter(rng, accumulate):
+    x, y = rng.normal(size=(8, 3)), rng.normal(size=(8, 2))
+    model = network()
+    model.compile("mse", "sgd", 0.1, precision="float64", accumulate_gradients=accumulate, clip_norm=0.01)
+    weights, gradients = model.parameters(), bn.gradients(model, x, y)
+    norm = np.sqrt(sum(np.sum(g**2) for g in gradients.values()))
+    history = model.fit(x, y, batch_size=-(-8 // accumulate), shuffle=False, verbose=0)
+    for path, figures in history.parameters.items():
+        step = 0.1 * gradients[path] * 0.01 / norm
+        np.testing.assert_allclose(figures["gradient_norm"], [np.linalg.norm(gradients[path])], rtol=1e-9)
+        with np.errstate(divide="ignore"):
+            ratio = np.linalg.norm(step) / np.linalg.norm(weights[path])
+        expected = [ratio] if np.isfinite(ratio) else [np.nan]
+        np.testing.assert_allclose(figures["update_ratio"], expected, rtol=1e-9)
+    assert set(history.parameters) == set(weights)
+
+
+def test_frozen_parameters_are_not_recorded(rng):
+    model = network()
+    model.freeze("hidden")
+    history = model.fit(rng.normal(size=(8, 3)), rng.normal(size=(8, 2)), epochs=2, verbose=0)
+    assert sorted(history.parameters) == ["last.bias", "last.kernel"]
+    assert all(len(values) == 2 for figures in history.parameters.values() for values in figures.values())
+
+
+def test_zero_activations_and_dead_units(rng, device):
+    x, y = rng.normal(size=(6, 3)), rng.normal(size=(6, 2))
+    model = network()
+    precision = "float64" if device in {"cpu", "ndarray"} else "float32"
+    model.compile("mse", "sgd", 1e-12, precision=precision, device=device)
+    bias = np.array([-100.0, 0.0, 0.0, 0.0, 100.0])
+    model.set_parameters({"hidden.bias": bias})
+    hidden = np.maximum(x @ model.parameters()["hidden.kernel"] + bias, 0.0)
+    history = model.fit(x, y, batch_size=6, epochs=1, verbose=0)
+    assert history.activations == {
+        "hidden": {"zeros": [np.mean(hidden == 0)], "dead": [np.mean((hidden == 0).all(axis=0))]}
+    }
+
+
+def test_every_sixteenth_batch_of_an_epoch_is_looked_at(rng):
+    x, y = rng.normal(size=(40, 3)), rng.normal(size=(40, 2))
+    model = network()
+    kernel = model.parameters()["hidden.kernel"]
+    model.compile("mse", "sgd", 0.0, precision="float64")
+    history = model.fit(x, y, batch_size=1, shuffle=False, verbose=0)
+    seen = np.maximum(x[[0, 16, 32]] @ kernel, 0.0) == 0
+    np.testing.assert_allclose(history.activations["hidden"]["zeros"], [seen.mean()])
+
+
+def test_layers_that_do_not_rectify_are_left_out(rng):
+    history = network("tanh").fit(rng.normal(size=(6, 3)), rng.normal(size=(6, 2)), verbose=0)
+    assert history.activations == {}
+
+
+def test_the_figures_do_not_depend_on_the_pieces(rng):
+    """A callback that wants batches makes pieces of one batch."""
+
+    class EachBatch(bn.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            pass
+
+    x, y = rng.normal(size=(70, 3)), rng.normal(size=(70, 2))
+    histories = [network().fit(x, y, batch_size=2, epochs=2, callbacks=some, verbose=0) for some in ([], [EachBatch()])]
+    assert histories[0].parameters == histories[1].parameters
+    assert histories[0].activations == histories[1].activations
