@@ -270,7 +270,7 @@ class Model(Layer):
     def parameters(self, *, buffers: bool = False, average: bool = False) -> dict[str, Array]:
         """Return copies of the parameters by path; with `buffers`, of running statistics and the like, too.
 
-        With `average`, their moving averages (see `ema` of `compile`); before the first update these are the parameters.
+        With `average`, their moving averages (see `ema` of `compile`); before the first update they are the parameters.
         """
         runtime = core_of(self).ready()
         state = runtime.session.state()
