@@ -1,17 +1,28 @@
-"""Examples in docstrings run, and every module is one that something imports."""
+"""Examples in docstrings and in docs/ run, and every module is one that something imports."""
 
 import doctest
 import importlib
 import pkgutil
+import re
+from pathlib import Path
 
 import pytest
 
 import burnish as bn
 
 MODULES = [info.name for info in pkgutil.walk_packages(bn.__path__, "burnish.")]
+PAGES = sorted((Path(__file__).parents[1] / "docs").glob("*.md"))
 
 
 @pytest.mark.parametrize("name", ["burnish", *MODULES])
 def test_examples(name):
     failed, _ = doctest.testmod(importlib.import_module(name))
     assert failed == 0
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_pages(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = re.sub(r"^```.*$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    test = doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0)
+    assert doctest.DocTestRunner().run(test).failed == 0
