@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from ._data import Array, Data
     from ._runtime import Runtime
-    from .callbacks import CallbackList
+    from .callbacks.collection import CallbackList
 
 __all__ = ["BATCH_SIZE", "evaluate", "predict"]
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ._data import Data
     from ._runtime import Core, Runtime
     from ._sources import Piece, Source
-    from .callbacks import CallbackList
+    from .callbacks.collection import CallbackList
     from .history import History
     from .model import Model
     from .optimizers import LearningRate

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Any, ClassVar
 
-from .callbacks import Callback, Logs
+from .callbacks.base import Callback, Logs
 
 __all__ = ["ProgressBar", "progress"]
 

@@ -13,7 +13,8 @@ from ._evaluate import predict as _predict
 from ._fit import Run, train_piece
 from ._progress import progress
 from ._sources import ArraySource, BatchSource, Piece, check_data_signature, unpack
-from .callbacks import Callback, CallbackList
+from .callbacks import Callback
+from .callbacks.collection import CallbackList
 from .history import History
 from .optimizers import learning_rate_at
 

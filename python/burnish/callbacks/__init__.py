@@ -1,0 +1,21 @@
+"""Callbacks: hooks into a fit, with Keras's names and order.
+
+Epochs and batches are counted from 0. A fit whose callbacks use batch hooks goes to the engine one batch at a time,
+otherwise in chunks of about a tenth of a second. The result is the same to the bit.
+"""
+
+from .base import Callback, LambdaCallback
+from .logs import CSVLogger
+from .rates import LearningRateScheduler
+from .saving import ModelCheckpoint
+from .stopping import EarlyStopping, TerminateOnNaN
+
+__all__ = [
+    "CSVLogger",
+    "Callback",
+    "EarlyStopping",
+    "LambdaCallback",
+    "LearningRateScheduler",
+    "ModelCheckpoint",
+    "TerminateOnNaN",
+]
