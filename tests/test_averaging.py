@@ -78,3 +78,55 @@ def test_without_an_average_there_is_none():
     model = network(ema=0.5)
     for path, array in model.parameters(average=True).items():
         np.testing.assert_array_equal(array, model.parameters()[path])
+
+
+def test_the_callback_averages_one_fit(data):
+    x, y = data
+    kept, called = network(ema=0.7), network()
+    for model, callbacks in ((kept, []), (called, [bn.callbacks.EMA(0.7)])):
+        history = model.fit(x, y, batch_size=4, epochs=3, validation_data=(x, y), callbacks=callbacks, verbose=0)
+        assert history.history["val_loss"][-1] == model.evaluate(x, y)["loss"]
+    for path, average in kept.parameters(average=True).items():
+        np.testing.assert_array_equal(called.parameters()[path], average)
+    with pytest.raises(ValueError, match="no average"):
+        called.parameters(average=True)
+    with pytest.raises(ValueError, match="leave out the callback"):
+        kept.fit(x, y, callbacks=bn.callbacks.EMA(), verbose=0)
+
+
+def test_an_average_survives_freezing_in_a_callback(data):
+    x, y = data
+
+    class Freeze(bn.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                self.model.freeze("dense_1")
+
+    model, moments = network(), []
+    watch = bn.callbacks.LambdaCallback(on_batch_end=lambda batch, logs: moments.append(model.parameters()))
+    model.fit(x, y, batch_size=4, epochs=2, callbacks=[bn.callbacks.EMA(0.5), Freeze(), watch], verbose=0)
+    expected = moments[0]
+    for point in moments[1:]:
+        expected = {path: 0.5 * expected[path] + 0.5 * array for path, array in point.items()}
+    np.testing.assert_allclose(model.parameters()["dense.kernel"], expected["dense.kernel"], rtol=1e-12)
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_swa_is_the_mean_of_the_last_epochs(data, every):
+    x, y = data
+    model, points = network(), []
+    watch = bn.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: points.append(model.parameters()))
+    model.fit(x, y, batch_size=4, epochs=6, callbacks=[watch, bn.callbacks.SWA(1, every)], verbose=0)
+    for path, array in model.parameters().items():
+        np.testing.assert_allclose(array, np.mean([point[path] for point in points[1::every]], axis=0), rtol=1e-12)
+
+
+def test_swa_estimates_running_statistics_anew(rng):
+    x = rng.normal(size=(64, 3))
+    model = bn.Sequential([bn.layers.Dense(4, use_bias=False), bn.layers.BatchNorm(momentum=0.0)])
+    model.compile("mse", "sgd", 0.5, precision="float64")
+    model.fit(x, x @ rng.normal(size=(3, 4)), batch_size=64, epochs=5, callbacks=bn.callbacks.SWA(1), verbose=0)
+    arrays = model.parameters(buffers=True)
+    np.testing.assert_allclose(arrays["batch_norm.moving_mean"], (x @ arrays["dense.kernel"]).mean(axis=0), atol=1e-12)
+    variance = (x @ arrays["dense.kernel"]).var(axis=0, ddof=1)
+    np.testing.assert_allclose(arrays["batch_norm.moving_variance"], variance, rtol=1e-9)

@@ -79,3 +79,12 @@ def test_the_figures_do_not_depend_on_the_pieces(rng):
     histories = [network().fit(x, y, batch_size=2, epochs=2, callbacks=some, verbose=0) for some in ([], [EachBatch()])]
     assert histories[0].parameters == histories[1].parameters
     assert histories[0].activations == histories[1].activations
+
+
+def test_the_callback_puts_the_figures_into_the_logs(rng):
+    x, y = rng.normal(size=(8, 3)), rng.normal(size=(8, 2))
+    history = network().fit(x, y, batch_size=4, epochs=2, callbacks=bn.callbacks.Monitor(parameters=True), verbose=0)
+    for name in ("gradient_norm", "update_ratio"):
+        means = history.steps[name].reshape(2, 2).mean(axis=1)
+        np.testing.assert_allclose(history.history[name], means)
+        assert history.history[f"{name}/last.kernel"] == history.parameters["last.kernel"][name]

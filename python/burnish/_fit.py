@@ -132,6 +132,7 @@ class Run:
         close_group(self.core, self.runtime)
         if self.position.batch:
             self.position.next_epoch()
+        self.core.run = self
         try:
             self.callbacks.begin()
             for epoch in range(first, epochs):
@@ -143,7 +144,10 @@ class Run:
                 self.position.recover(self.core.runtime.drop_open_group())
             raise
         finally:
-            self.callbacks.end(self._logs)
+            try:
+                self.callbacks.end(self._logs)
+            finally:
+                self.core.run = None
 
     def _epoch(self, epoch: int) -> None:
         self.callbacks("on_epoch_begin", epoch, {})
@@ -157,9 +161,10 @@ class Run:
         self.history.close_group(columns)
         self._monitor.add(tables, self.runtime)
         self.position.next_epoch()
+        self.history.add_movements(self._monitor)
         self._logs = {**meter.means(), **self._validate()}
         self.callbacks("on_epoch_end", epoch, self._logs)
-        self.history.add_epoch(epoch, self._logs, self._monitor)
+        self.history.add_epoch(epoch, self._logs)
 
     def _piece(self, epoch: int, piece: Piece, meter: Meter) -> None:
         batch = self.position.batch

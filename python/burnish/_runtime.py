@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from ._compile import Compiled
     from ._data import Array
+    from ._fit import Run
     from ._freeze import Rules
     from .layers.base import Layer
     from .optimizers import LearningRate
@@ -120,6 +122,14 @@ class Runtime:
         """Return the optimizer's arrays; none before training was set up."""
         return self.session.optimizer_state() if self.trains else {}
 
+    def copy(self, device: str, precision: str) -> _burnish.Session:
+        """Return a session with the same program and numbers, whose training steps move no parameter."""
+        compiled = self.built.compiled
+        seed = 0 if compiled is None else compiled.seed
+        session = _burnish.Session(self.built.program, device, precision, seed, self.session.state())
+        session.optimizer(json.dumps({"name": "sgd", "frozen": self.trained()}))
+        return session
+
     def drop_open_group(self) -> int:
         """Forget the gradients of an open accumulation group; return how many updates were made so far."""
         state = self.session.optimizer_state()
@@ -141,6 +151,7 @@ class Core:
         self.learning_rate: LearningRate = 0.0
         self.rules: Rules = ()
         self.runtime: Runtime | None = None
+        self.run: Run | None = None  # the fit that is running
         self.position = Position()
         self.arrange: Callable[[Any], Any] = lambda x: x
         self.known_inputs: Callable[[], Signature | None] = lambda: None
@@ -178,6 +189,12 @@ class Core:
         _carry_optimizer(old, runtime)
         self.runtime = runtime
         return runtime
+
+    def average(self, decay: float | None) -> None:
+        """Begin or end to average the weights, for this runtime and those that will replace it."""
+        if self.compiled is not None:
+            self.compiled.optimizer["average"] = decay
+        self.ready().session.average(decay)
 
     @contextmanager
     def unchanged_on_error(self) -> Generator[None]:

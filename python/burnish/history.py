@@ -50,12 +50,22 @@ class History:
         names = self._steps[0] if self._steps else ()
         return {name: np.concatenate([part[name] for part in self._steps]) for name in names}
 
-    def add_epoch(self, epoch: int, logs: dict[str, float], monitor: EpochMonitor) -> None:
-        """Append a row for an epoch."""
+    def movements(self) -> dict[str, float]:
+        """Return gradient norm and update ratio of each parameter in the last epoch, as "gradient_norm/<path>"."""
+        of_each = [
+            (path, figure, values) for path, figures in self.parameters.items() for figure, values in figures.items()
+        ]
+        return {f"{figure}/{path}": values[-1] for path, figure, values in of_each}
+
+    def add_movements(self, monitor: EpochMonitor) -> None:
+        """Append the means over an epoch's updates, by parameter and by layer."""
         for kind, columns in (("parameters", self.parameters), ("activations", self.activations)):
             for name, figures in monitor.means(kind).items():
                 for figure, mean in figures.items():
                     columns.setdefault(name, {}).setdefault(figure, []).append(mean)
+
+    def add_epoch(self, epoch: int, logs: dict[str, float]) -> None:
+        """Append a row for an epoch."""
         self.epoch.append(epoch)
         for name, value in logs.items():
             self.history.setdefault(name, []).append(value)

@@ -4,18 +4,23 @@ Epochs and batches are counted from 0. A fit whose callbacks use batch hooks goe
 otherwise in chunks of about a tenth of a second. The result is the same to the bit.
 """
 
+from .averaging import EMA, SWA
 from .base import Callback, LambdaCallback
 from .logs import CSVLogger
+from .monitoring import Monitor
 from .rates import LearningRateScheduler
 from .saving import ModelCheckpoint
 from .stopping import EarlyStopping, TerminateOnNaN
 
 __all__ = [
+    "EMA",
+    "SWA",
     "CSVLogger",
     "Callback",
     "EarlyStopping",
     "LambdaCallback",
     "LearningRateScheduler",
     "ModelCheckpoint",
+    "Monitor",
     "TerminateOnNaN",
 ]
