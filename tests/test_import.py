@@ -62,7 +62,18 @@ def test_importing_brings_nothing_heavy(measured):
 def test_every_public_name_exists_and_is_documented():
     import burnish as bn
 
-    for module in (bn, bn.ops, bn.layers, bn.losses, bn.metrics, bn.optimizers, bn.callbacks, bn.initializers):
+    parts = (
+        bn.ops,
+        bn.layers,
+        bn.losses,
+        bn.metrics,
+        bn.optimizers,
+        bn.callbacks,
+        bn.initializers,
+        bn.schedules,
+        bn.tuning,
+    )
+    for module in (bn, *parts):
         assert module.__doc__
         assert len(set(module.__all__)) == len(module.__all__)
         for name in module.__all__:

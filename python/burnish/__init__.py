@@ -10,7 +10,18 @@
 True
 """
 
-from . import callbacks, initializers, layers, losses, metrics, ops, optimizers, regularizers
+from . import (
+    callbacks,
+    initializers,
+    layers,
+    losses,
+    metrics,
+    ops,
+    optimizers,
+    regularizers,
+    schedules,
+    tuning,
+)
 from ._device import devices
 from .functional import Input
 from .gradients import check_gradients, gradients
@@ -41,6 +52,8 @@ __all__ = [
     "ops",
     "optimizers",
     "regularizers",
+    "schedules",
+    "tuning",
 ]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from ._evaluate import evaluate
 from ._monitor import EpochMonitor, split_records
 from ._sources import Pacer
-from .optimizers import learning_rate_at
+from .optimizers import learning_rate_at, learning_rates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from .callbacks.collection import CallbackList
     from .history import History
     from .model import Model
-    from .optimizers import LearningRate
 
 __all__ = ["Meter", "Run", "train_piece"]
 
@@ -62,7 +61,7 @@ def train_piece(core: Core, runtime: Runtime, piece: Piece) -> Records:
     compiled, position = runtime.built.compiled, core.position
     accumulate = 1 if compiled is None else compiled.accumulate
     updates = position.updates(piece.batches, accumulate)
-    rates = _learning_rates(core.learning_rate, updates)
+    rates = learning_rates(core.learning_rate, position, updates)
     records = runtime.session.train(
         piece.inputs,
         piece.order,
@@ -83,16 +82,9 @@ def close_group(core: Core, runtime: Runtime) -> Records:
     position = core.position
     if position.pending == 0:
         return {}
-    made = runtime.session.flush(learning_rate_at(core.learning_rate, position.update)) or {}
+    made = runtime.session.flush(learning_rate_at(core.learning_rate, position)) or {}
     position.close_group(applied="finite" in made and bool(made["finite"][0]))
     return made
-
-
-def _learning_rates(rate: LearningRate, updates: list[int]) -> npt.NDArray[np.float64]:
-    if not callable(rate):
-        return np.full(len(updates), rate)
-    values = {update: learning_rate_at(rate, update) for update in dict.fromkeys(updates)}
-    return np.array([values[update] for update in updates])
 
 
 class Run:

@@ -45,12 +45,24 @@ def weak(method: Callable[P, R]) -> Callable[P, R]:
 class Position:
     """How far training has come; it addresses the random streams and the learning rate."""
 
-    def __init__(self, epoch: int = 0, batch: int = 0, update: int = 0, applied: int = 0, pending: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        epoch: int = 0,
+        batch: int = 0,
+        update: int = 0,
+        applied: int = 0,
+        pending: int = 0,
+        first_epoch: int = 0,
+        updates_per_epoch: int = 0,
+    ) -> None:
         self.epoch = epoch
         self.batch = batch  # micro-batches done in this epoch
         self.update = update  # updates closed: the index of the next one for the learning rate
         self.applied = applied  # updates made: those that were finite
         self.pending = pending  # micro-batches in the open accumulation group
+        self.first_epoch = first_epoch  # the epoch in which updates began to be counted
+        self.updates_per_epoch = updates_per_epoch  # of the last fit; 0 where it is not known
 
     def advance(self, batches: int, accumulate: int, applied: int) -> None:
         """Count micro-batches that were trained on."""
@@ -73,6 +85,11 @@ class Position:
     def restart_updates(self) -> None:
         """Begin to count updates anew, for another optimizer."""
         self.update = self.applied = self.pending = 0
+        self.first_epoch = self.epoch + (self.batch > 0)  # an epoch that was begun is not gone on with
+
+    def epochs_of_updates(self) -> int:
+        """Return how many epochs are done since updates began to be counted."""
+        return max(self.epoch - self.first_epoch, 0)
 
     def recover(self, applied: int) -> None:
         """After an exception in the middle of a piece: take over how many updates the engine made."""
@@ -199,11 +216,11 @@ class Core:
     @contextmanager
     def unchanged_on_error(self) -> Generator[None]:
         """Forget what was built for arguments that turn out to be wrong."""
-        runtime = self.runtime
+        runtime, updates_per_epoch = self.runtime, self.position.updates_per_epoch
         try:
             yield
         except BaseException:
-            self.runtime = runtime
+            self.runtime, self.position.updates_per_epoch = runtime, updates_per_epoch
             raise
 
     def ready(self) -> Runtime:

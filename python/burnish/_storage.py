@@ -14,7 +14,7 @@ from . import _burnish
 from ._data import Array, as_array
 from ._errors import nearest
 from ._structure import to_plain
-from .optimizers import learning_rate_at
+from .optimizers import learning_rate_at, plain_learning_rate
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -83,7 +83,8 @@ def split_arrays(arrays: Mapping[str, Array]) -> tuple[dict[str, Array], dict[st
 def document_of(core: Core, built: Built) -> dict[str, Any]:
     """Return everything but the arrays, as JSON can hold it."""
     compiled, position = built.compiled, core.position
-    if callable(core.learning_rate):
+    learning_rate = plain_learning_rate(core.learning_rate)
+    if learning_rate is None:
         warnings.warn(
             "a function cannot be saved: the loaded model goes on with the learning rate of now; "
             "set `learning_rate` again after loading",
@@ -101,7 +102,7 @@ def document_of(core: Core, built: Built) -> dict[str, Any]:
         "rows": [list(row) for row in built.rows],
         "rules": [list(rule) for rule in built.rules],
         "position": vars(position),
-        "learning_rate": learning_rate_at(core.learning_rate, position.update),
+        "learning_rate": learning_rate_at(core.learning_rate, position) if learning_rate is None else learning_rate,
         "compiled": None
         if compiled is None
         else {"optimizer": compiled.optimizer, "precision": compiled.precision, "seed": compiled.seed},

@@ -78,7 +78,8 @@ def fit(
         params = {"epochs": epochs, "steps": source.steps, "verbose": verbose}
         several = CallbackList([*_listed(callbacks), *printing], model, params)
         several.check_monitors(_log_names(runtime, validated=validation is not None))
-        learning_rate_at(core.learning_rate, core.position.update)
+        core.position.updates_per_epoch = -(-(source.steps or 0) // compiled.accumulate)
+        learning_rate_at(core.learning_rate, core.position)
     model.stop_training = False
     model.history = history = History()
     Run(model, core, source, validation, validation_batch_size, several, history).run(initial_epoch, epochs)

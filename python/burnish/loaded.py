@@ -18,7 +18,7 @@ from ._storage import KEY, VERSION, split_arrays
 from ._structure import flatten, from_plain, is_sequence, mapped, unflatten
 from ._symbol import LayerRow, Symbol, current_trace
 from .model import Model, core_of
-from .optimizers import checked_learning_rate
+from .optimizers import restored_learning_rate
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -78,7 +78,8 @@ class LoadedModel(Model):
 def load(path: str | PathLike[str], *, device: str = "cpu") -> Model:
     """Return the model that `Model.save` wrote, ready to predict, evaluate and train on from the very next step.
 
-    Nothing is imported or run from the file. A learning rate that was a function is the number it had come to.
+    Nothing is imported or run from the file. A learning rate that was a function is the number it had come to;
+    a schedule goes on.
 
     Parameters
     ----------
@@ -118,7 +119,7 @@ def _restored(document: dict[str, Any], arrays: dict[str, Any], device: str) -> 
     model = LoadedModel(built)
     core = core_of(model)
     core.runtime = Runtime(built, session)
-    core.learning_rate = checked_learning_rate(document["learning_rate"])
+    core.learning_rate = restored_learning_rate(document["learning_rate"])
     core.position = Position(**{name: integer(name, value, 0) for name, value in document["position"].items()})
     return model
 
@@ -169,7 +170,7 @@ def _compiled(plain: Any, learning_rate: Any, device: str) -> Compiled | None:
         loss=None,
         metrics=(),
         optimizer=plain["optimizer"],
-        learning_rate=checked_learning_rate(learning_rate),
+        learning_rate=restored_learning_rate(learning_rate),
         precision=choice("precision", plain["precision"], PRECISIONS),
         device=device,
         seed=integer("seed", plain["seed"], 0, 2**64 - 1),

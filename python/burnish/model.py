@@ -105,8 +105,9 @@ class Model(Layer):
             each (None: no loss), whose sum is minimised.
         optimizer : str or Optimizer
             A name or an object of `bn.optimizers`.
-        learning_rate : float or function of int, optional
-            Instead of the optimizer's: a number, or a function of the index 0, 1, … of the update about to be made.
+        learning_rate : float, Schedule or function of int, optional
+            Instead of the optimizer's: a number, one of `bn.schedules`, or any function of the index 0, 1, … of the
+            update about to be made.
         metrics : list of str or function, or a dict of such lists
             Names of `bn.metrics`, or functions like losses; exact over the whole set. Sample weights apply to them.
         weight_decay : float, optional
@@ -285,9 +286,9 @@ class Model(Layer):
 
     @property
     def learning_rate(self) -> float:
-        """The learning rate of the next update; set it to a number or a function of the update's index."""
+        """The learning rate of the next update; set it to a number, a schedule or a function of the update's index."""
         core = core_of(self)
-        return learning_rate_at(core.learning_rate, core.position.update)
+        return learning_rate_at(core.learning_rate, core.position)
 
     @learning_rate.setter
     def learning_rate(self, value: LearningRate) -> None:

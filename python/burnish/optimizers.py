@@ -5,14 +5,21 @@ A model takes a name ("sgd", "adam", "adamw", "rmsprop"), which stands for the d
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, cast
 
+import numpy as np
+
 from ._errors import boolean, nearest, number
-from ._structure import is_sequence
+from ._structure import is_dict, is_sequence
+from .schedules import Schedule, from_config
+from .schedules.base import checked_rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import numpy.typing as npt
+
+    from ._runtime import Position
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop"]
 
@@ -154,6 +161,19 @@ def resolve(optimizer: Any) -> Optimizer:
     raise TypeError(f"`optimizer` must be a name or one of bn.optimizers, got {optimizer!r}")
 
 
+def plain_learning_rate(learning_rate: LearningRate) -> float | dict[str, Any] | None:
+    """Return a learning rate as JSON can hold it; None for a function, or a schedule that holds one."""
+    try:
+        return learning_rate.config() if isinstance(learning_rate, Schedule) else float(cast("Any", learning_rate))
+    except TypeError:
+        return None
+
+
+def restored_learning_rate(plain: Any) -> LearningRate:
+    """Undo `plain_learning_rate`, checking what came."""
+    return from_config(plain) if is_dict(plain) else checked_learning_rate(plain)
+
+
 def checked_learning_rate(learning_rate: Any) -> LearningRate:
     """Return a learning rate that is a function or a number of at least 0."""
     if callable(learning_rate):
@@ -161,18 +181,20 @@ def checked_learning_rate(learning_rate: Any) -> LearningRate:
     return number("learning_rate", learning_rate, 0)
 
 
-def learning_rate_at(learning_rate: LearningRate, update: int) -> float:
-    """Return the learning rate of the update with this index."""
+def learning_rate_at(learning_rate: LearningRate, position: Position) -> float:
+    """Return the learning rate of the next update."""
+    return float(learning_rates(learning_rate, position, [position.update])[0])
+
+
+def learning_rates(learning_rate: LearningRate, position: Position, updates: list[int]) -> npt.NDArray[np.float64]:
+    """Return the learning rates of some updates of this epoch; a plain function is called once for each, in order."""
+    if isinstance(learning_rate, Schedule):
+        epoch, per_epoch = position.epochs_of_updates(), position.updates_per_epoch
+        return learning_rate.during_fit(updates, epoch=epoch, updates_per_epoch=per_epoch)
     if not callable(learning_rate):
-        return learning_rate
-    rate = learning_rate(update)
-    try:
-        rate = float(rate)
-    except (TypeError, ValueError):
-        raise TypeError(f"`learning_rate` must return a number, got {rate!r} for update {update}") from None
-    if not (math.isfinite(rate) and rate >= 0):
-        raise ValueError(f"`learning_rate` must return a finite number of at least 0, got {rate} for update {update}")
-    return rate
+        return np.full(len(updates), learning_rate)
+    rates = {update: checked_rate(learning_rate(update), update) for update in dict.fromkeys(updates)}
+    return np.array([rates[update] for update in updates])
 
 
 def _betas(betas: Any) -> tuple[float, float]:

@@ -1,0 +1,44 @@
+"""Print how far burnish is from the reference curves, a Markdown table for each section: `python tests/parity.py`."""
+
+import sys
+from typing import NamedTuple
+
+import numpy as np
+import test_schedules
+
+
+class Row(NamedTuple):
+    """One case: the largest absolute error, and what is allowed."""
+
+    case: str
+    error: float
+    tolerance: float
+
+    @property
+    def passes(self):
+        return self.error <= self.tolerance
+
+
+def schedules():
+    """Compare every schedule with the curve of PyTorch, Keras or Optax, or the formula, that it follows."""
+    for case in test_schedules.CASES:
+        errors = np.abs(case.schedule.values(len(case.values)) - case.values)
+        yield Row(case.name, float(errors.max()), case.tolerance)
+
+
+SECTIONS = {"Schedules": schedules}
+
+
+def main():
+    passed = True
+    for title, rows in SECTIONS.items():
+        print(f"## {title}\n\n| case | largest absolute error | tolerance | pass |\n|---|---|---|---|")
+        for row in rows():
+            passed &= row.passes
+            print(f"| {row.case} | {row.error:.1e} | {row.tolerance:.0e} | {'yes' if row.passes else 'NO'} |")
+        print()
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
