@@ -27,6 +27,6 @@ pub use device::{Device, DeviceInfo};
 pub use error::{Error, Result};
 pub use interrupt::Interrupt;
 pub use number::Number;
-pub use program::Program;
+pub use program::{Precision, Program};
 pub use tensor::{DType, Tensor};
 pub use trainer::Session;

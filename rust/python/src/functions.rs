@@ -1,6 +1,6 @@
 //! Functions without a class: what there is, and checks of data.
 
-use burnish_engine::{Device, DeviceInfo, ops, optimizer, random};
+use burnish_engine::{Device, DeviceInfo, Precision, ops, optimizer, random};
 use pyo3::prelude::*;
 
 use crate::arrays;
@@ -27,6 +27,12 @@ pub fn devices(py: Python<'_>) -> PyResult<Vec<Named<String>>> {
     let dict = |device: DeviceInfo| [("name", device.name), ("description", device.description)];
     let named = |pairs: [(&str, String); 2]| Named(pairs.map(|(key, value)| (key.to_owned(), value)).into());
     Ok(found.into_iter().map(dict).map(named).collect())
+}
+
+/// Raises ValueError unless a device has the types of a precision.
+#[pyfunction]
+pub fn check_precision(py: Python<'_>, device: &str, precision: &str) -> PyResult<()> {
+    enter(py, || Precision::parse(precision)?.check(&Device::open(device)?))
 }
 
 /// The order of the samples in an epoch.

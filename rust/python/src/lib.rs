@@ -24,7 +24,7 @@ mod _burnish {
     #[pymodule_export]
     use super::files::{read_arrays, write_arrays};
     #[pymodule_export]
-    use super::functions::{check_finite, check_labels, devices, operations, optimizers, permutation};
+    use super::functions::{check_finite, check_labels, check_precision, devices, operations, optimizers, permutation};
     #[pymodule_export]
     use super::program::Program;
     #[pymodule_export]

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use burnish_engine::gradient::Method;
-use burnish_engine::tensor::DType;
 use burnish_engine::trainer::{ArrayView, Arrays, Chunk, Inputs, Movement, OptimizerConfig, Records, Update, Zeros};
-use burnish_engine::{Device, Error, Interrupt, Result};
+use burnish_engine::{Device, Error, Interrupt, Precision, Result};
 use numpy::{PyArray1, PyArrayMethods};
 use pyo3::prelude::*;
 
@@ -22,14 +21,6 @@ pub struct Session {
     session: Mutex<burnish_engine::Session>,
     device: String,
     precision: &'static str,
-}
-
-fn precision(name: &str) -> Result<DType> {
-    match name {
-        "float32" => Ok(DType::F32),
-        "float64" => Ok(DType::F64),
-        _ => Err(Error::value(format!("precision must be 'float32' or 'float64', got {name:?}"))),
-    }
 }
 
 fn views(arrays: &types::Arrays<'_>) -> PyResult<Inputs> {
@@ -78,12 +69,12 @@ impl Session {
     ) -> PyResult<Self> {
         let mut arrays = tensors(&state.unwrap_or_default())?;
         enter(py, || {
-            let dtype = self::precision(precision)?;
+            let precision = Precision::parse(precision)?;
             let device = Device::open(device)?;
             let name = device.name();
             let program = Arc::new(copy(program));
-            let session = burnish_engine::Session::new(program, device, dtype, seed, &mut arrays)?;
-            Ok(Self { session: Mutex::new(session), device: name, precision: dtype.name() })
+            let session = burnish_engine::Session::new(program, device, precision, seed, &mut arrays)?;
+            Ok(Self { session: Mutex::new(session), device: name, precision: precision.name() })
         })
     }
 
@@ -93,7 +84,7 @@ impl Session {
         &self.device
     }
 
-    /// "float32" or "float64".
+    /// "float32", "float64", "mixed_float16" or "mixed_bfloat16".
     #[getter]
     fn precision(&self) -> &'static str {
         self.precision
@@ -289,16 +280,33 @@ fn update_dict(py: Python<'_>, update: Update) -> PyResult<types::Arrays<'_>> {
 }
 
 fn records_dict(py: Python<'_>, records: Records, parameters: usize) -> PyResult<types::Arrays<'_>> {
-    let Records { loss, weight, gradient_norm, update_ratio, finite, parameters: rows, activations: seen, metrics } =
-        records;
+    let Records {
+        learning_rate,
+        loss_scale,
+        loss,
+        weight,
+        gradient_norm,
+        update_ratio,
+        finite,
+        parameters: rows,
+        activations: seen,
+        metrics,
+    } = records;
     let mut all: BTreeMap<String, Array<'_>> =
         metrics.into_iter().map(|(name, means)| (name, column(py, means))).collect();
     all.extend(movements(py, &rows, parameters)?);
     all.extend(activations(py, seen)?);
-    for (name, values) in
-        [("loss", loss), ("weight", weight), ("gradient_norm", gradient_norm), ("update_ratio", update_ratio)]
-    {
+    for (name, values) in [
+        ("learning_rate", learning_rate),
+        ("loss", loss),
+        ("weight", weight),
+        ("gradient_norm", gradient_norm),
+        ("update_ratio", update_ratio),
+    ] {
         all.insert(name.to_owned(), column(py, values));
+    }
+    if !loss_scale.is_empty() {
+        all.insert("loss_scale".to_owned(), column(py, loss_scale));
     }
     all.insert("finite".to_owned(), Array(PyArray1::from_vec(py, finite).as_untyped().clone()));
     Ok(Named(all))

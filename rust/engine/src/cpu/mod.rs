@@ -56,9 +56,9 @@ pub fn for_rows<E: Send>(out: &mut [E], width: usize, body: impl Fn(usize, &mut 
 }
 
 /// A vector for a kernel that writes every element.
-pub fn uninitialised<E: Real>(count: usize) -> Vec<E> {
+pub fn uninitialised<E: bytemuck::Pod>(count: usize) -> Vec<E> {
     let mut values = Vec::with_capacity(count);
-    // SAFETY: `Real` is f32 or f64, for which every bit pattern is a value; callers write each element before reading.
+    // SAFETY: every bit pattern is a value of a plain type; callers write each element before reading.
     #[allow(clippy::uninit_vec)]
     unsafe {
         values.set_len(count);

@@ -12,7 +12,7 @@ use burn_backend::{BoolDType, BoolStore, TensorData};
 use burn_dispatch::DispatchDevice;
 use burn_dispatch::devices::{FlexDevice, NdArrayDevice};
 
-use crate::{Error, Result};
+use crate::{DType, Error, Result};
 
 /// A device that this machine really has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,12 +86,17 @@ impl Device {
         matches!(self.0, DispatchDevice::Flex(_))
     }
 
-    /// Whether it computes in 64 bits.
-    pub fn has_float64(&self) -> bool {
+    /// Whether it stores a floating-point type and computes in it (on the `cpu` device 16 bits are storage alone).
+    pub fn supports(&self, dtype: DType) -> bool {
         match &self.0 {
-            DispatchDevice::Flex(_) | DispatchDevice::NdArray(_) => true,
+            DispatchDevice::Flex(_) => true,
+            DispatchDevice::NdArray(_) => !dtype.is_half(),
             #[cfg(any(feature = "wgpu", feature = "cuda"))]
-            DispatchDevice::Cube(device) => cube_name(device).starts_with("cuda"),
+            DispatchDevice::Cube(device) if dtype == DType::F64 => cube_name(device).starts_with("cuda"),
+            #[cfg(any(feature = "wgpu", feature = "cuda"))]
+            DispatchDevice::Cube(_) => {
+                <burn_dispatch::Dispatch as burn_backend::Backend>::supports_dtype(&self.0, dtype.float().into())
+            }
         }
     }
 

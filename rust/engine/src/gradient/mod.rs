@@ -7,7 +7,7 @@ mod tape;
 pub use tape::{Variable, apply};
 
 use crate::ops::Context;
-use crate::program::{Leaves, Plan, ValueId};
+use crate::program::{Leaves, Plan, Reverse, ValueId};
 use crate::random::Stream;
 use crate::tensor::Tensor;
 use crate::{Error, Interrupt, Program, Result};
@@ -52,6 +52,8 @@ pub(crate) struct Problem<'a> {
     pub weight: Tensor,
     /// The parameters whose gradients are wanted, by place.
     pub wanted: &'a [bool],
+    /// How reverse mode goes back over the plan.
+    pub reverse: &'a Reverse,
     /// Device, type and random streams.
     pub context: Context,
     /// The random stream of this step.
@@ -67,7 +69,11 @@ pub(crate) struct Solution {
 }
 
 /// Differentiates by a method.
-pub(crate) fn solve(problem: Problem<'_>, method: Method, interrupt: &Interrupt) -> Result<Solution> {
+pub(crate) fn solve(mut problem: Problem<'_>, method: Method, interrupt: &Interrupt) -> Result<Solution> {
+    if method != Method::Autodiff {
+        // The difference of two losses that were rounded to half precision has no digits.
+        problem.context.half = None;
+    }
     match method {
         Method::Autodiff => autodiff::solve(problem, interrupt),
         Method::Numerical => finite_difference::solve(problem, true, interrupt),

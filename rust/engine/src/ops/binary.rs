@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use serde::Deserialize;
 
 use super::reduction::sum_to;
-use super::{Context, Entry, Evaluation, Keeps, Kept, Operation, entry};
+use super::{Arithmetic, Context, Entry, Evaluation, Keeps, Kept, Operation, entry};
 use crate::Number;
 use crate::cpu;
 use crate::program::{Kind, Type, broadcast, broadcast_lengths};
@@ -34,6 +34,7 @@ trait Pair: Formula + Debug + Send + Sync {
     /// Whether it is defined for integers too.
     const INTS: bool;
     const KEEPS: Keeps;
+    const ARITHMETIC: Arithmetic = Arithmetic::Any;
     fn left(kept: &Kept, gradient: Tensor) -> Tensor;
     fn right(kept: &Kept, gradient: Tensor) -> Tensor;
 }
@@ -57,6 +58,10 @@ impl<P: Pair> Operation for Binary<P> {
             return Err(format!("expected {kinds} values, got {a} and {b}"));
         }
         Ok(Type { kind: a.kind, shape: broadcast(&[&a.shape, &b.shape])? })
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        P::ARITHMETIC
     }
 
     fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
@@ -314,6 +319,7 @@ impl Pair for Divide {
 impl Pair for Power {
     const INTS: bool = false;
     const KEEPS: Keeps = Keeps::BOTH;
+    const ARITHMETIC: Arithmetic = Arithmetic::Full;
 
     fn left(kept: &Kept, gradient: Tensor) -> Tensor {
         let (a, b) = (kept.inputs[0].clone(), kept.inputs[1].clone());

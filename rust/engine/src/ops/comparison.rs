@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use serde::{Deserialize, Deserializer, de};
 
 use super::reduction::sum_to;
-use super::{Context, Entry, Evaluation, Keeps, Kept, Operation, entry};
+use super::{Arithmetic, Context, Entry, Evaluation, Keeps, Kept, Operation, entry};
 use crate::Number;
 use crate::program::{Kind, Type, broadcast};
 use crate::tensor::{Comparison, DType, Tensor};
@@ -50,6 +50,10 @@ impl<R: Relation> Operation for Truth<R> {
             return Err(format!("expected {expected}, got {a} and {b}"));
         }
         Ok(Type { kind: Kind::Bool, shape: broadcast(&[&a.shape, &b.shape])? })
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Any
     }
 
     fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
@@ -131,6 +135,10 @@ impl Operation for Where {
         Ok(Type { kind: a.kind, shape: broadcast(&[&condition.shape, &a.shape, &b.shape])? })
     }
 
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Any
+    }
+
     fn evaluate(&self, inputs: Vec<Tensor>, _: &Context) -> Evaluation {
         let [condition, a, b] = <[Tensor; 3]>::try_from(inputs).expect("three inputs");
         Tensor::choose(condition, a, b).into()
@@ -163,6 +171,10 @@ impl Operation for Cast {
         Ok(Type { kind: self.kind, shape: inputs[0].shape.clone() })
     }
 
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Any
+    }
+
     fn evaluate(&self, mut inputs: Vec<Tensor>, context: &Context) -> Evaluation {
         let dtype = match self.kind {
             Kind::Float => context.dtype,
@@ -193,6 +205,10 @@ struct StopGradient {}
 impl Operation for StopGradient {
     fn infer(&self, inputs: &[&Type]) -> Result<Type, String> {
         Ok(inputs[0].clone())
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Moves
     }
 
     fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::elementwise::Activation;
 use super::reduction::sum_to;
-use super::{Context, Entry, Evaluation, Keeps, Kept, Operation, Window, entry};
+use super::{Arithmetic, Context, Entry, Evaluation, Keeps, Kept, Operation, Window, entry};
 use crate::cpu::convolution::{Sizes, backward, forward};
 use crate::program::{Kind, Type, show};
 use crate::tensor::{DType, Real, Tensor};
@@ -88,6 +88,10 @@ impl Operation for Conv2d {
         }
         let kernel: Vec<usize> = kernel.shape.iter().map(|dim| dim.count).collect();
         self.window(&kernel).output_type(x, filters)
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Half
     }
 
     fn evaluate(&self, inputs: Vec<Tensor>, _: &Context) -> Evaluation {

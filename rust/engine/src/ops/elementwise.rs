@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Context, Entry, Evaluation, Keeps, Kept, Operation, entry};
+use super::{Arithmetic, Context, Entry, Evaluation, Keeps, Kept, Operation, entry};
 use crate::Number;
 use crate::cpu;
 use crate::program::{Kind, Type};
@@ -14,6 +14,8 @@ pub(crate) trait Function: std::fmt::Debug + Send + Sync {
     const KEEPS: Keeps;
     /// See [`Operation::rectifies`].
     const RECTIFIES: bool = false;
+    /// What it computes in where precision is mixed.
+    const ARITHMETIC: Arithmetic = Arithmetic::Any;
     /// `y = f(x)`.
     fn value<N: Number>(&self, x: N) -> N;
     /// `dy/dx` at `x`, where `y = f(x)`; what [`Self::KEEPS`] leaves out is any number.
@@ -24,6 +26,10 @@ impl<F: Function> Operation for F {
     fn infer(&self, inputs: &[&Type]) -> Result<Type, String> {
         inputs[0].expect_kind(Kind::Float)?;
         Ok(inputs[0].clone())
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        F::ARITHMETIC
     }
 
     fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
@@ -118,9 +124,9 @@ fn slope_slice<E: Real, F: Function>(function: &F, x: Option<&[E]>, y: Option<&[
     });
 }
 
-/// Functions without attributes: name, what the slope keeps, value, slope.
+/// Functions without attributes: name, what the slope keeps, what it computes in, value, slope.
 macro_rules! functions {
-    ($($(#[$doc:meta])* $type:ident, $name:literal, $keeps:ident, |$x:ident| $value:expr, |$sx:pat_param, $sy:pat_param| $slope:expr;)*) => {
+    ($($(#[$doc:meta])* $type:ident, $name:literal, $keeps:ident, $arithmetic:ident, |$x:ident| $value:expr, |$sx:pat_param, $sy:pat_param| $slope:expr;)*) => {
         $(
             $(#[$doc])*
             #[derive(Debug, Default, Deserialize)]
@@ -129,6 +135,7 @@ macro_rules! functions {
 
             impl Function for $type {
                 const KEEPS: Keeps = Keeps::$keeps;
+                const ARITHMETIC: Arithmetic = Arithmetic::$arithmetic;
                 #[inline(always)]
                 fn value<N: Number>(&self, $x: N) -> N { $value }
                 #[inline(always)]
@@ -149,45 +156,45 @@ macro_rules! functions {
 
 functions! {
     /// `-x`
-    Negative, "neg", NOTHING, |x| -x, |x, _| x.constant(-1.0);
+    Negative, "neg", NOTHING, Any, |x| -x, |x, _| x.constant(-1.0);
     /// `e^x`
-    Exp, "exp", OUTPUT, |x| x.exp(), |_, y| y;
+    Exp, "exp", OUTPUT, Full, |x| x.exp(), |_, y| y;
     /// `ln x`
-    Log, "log", INPUTS, |x| x.log(), |x, _| x.recip_of(1.0);
+    Log, "log", INPUTS, Full, |x| x.log(), |x, _| x.recip_of(1.0);
     /// `ln(1 + x)`
-    Log1p, "log1p", INPUTS, |x| x.log1p(), |x, _| x.plus(1.0).recip_of(1.0);
+    Log1p, "log1p", INPUTS, Full, |x| x.log1p(), |x, _| x.plus(1.0).recip_of(1.0);
     /// `√x`
-    Sqrt, "sqrt", OUTPUT, |x| x.sqrt(), |_, y| y.recip_of(0.5);
+    Sqrt, "sqrt", OUTPUT, Any, |x| x.sqrt(), |_, y| y.recip_of(0.5);
     /// `1/√x`
-    Rsqrt, "rsqrt", BOTH, |x| x.sqrt().recip_of(1.0), |x, y| y.times(-0.5) / x;
+    Rsqrt, "rsqrt", BOTH, Full, |x| x.sqrt().recip_of(1.0), |x, y| y.times(-0.5) / x;
     /// `1/x`
-    Reciprocal, "reciprocal", OUTPUT, |x| x.recip_of(1.0), |_, y| -y.square();
+    Reciprocal, "reciprocal", OUTPUT, Full, |x| x.recip_of(1.0), |_, y| -y.square();
     /// `x²`
-    Square, "square", INPUTS, |x| x.square(), |x, _| x.times(2.0);
+    Square, "square", INPUTS, Full, |x| x.square(), |x, _| x.times(2.0);
     /// `|x|`, slope 0 at 0
-    Abs, "abs", INPUTS, |x| x.abs(), |x, _| x.sign();
+    Abs, "abs", INPUTS, Any, |x| x.abs(), |x, _| x.sign();
     /// -1, 0 or 1
-    Sign, "sign", NOTHING, |x| x.sign(), |x, _| x.constant(0.0);
+    Sign, "sign", NOTHING, Any, |x| x.sign(), |x, _| x.constant(0.0);
     /// Sine of radians
-    Sin, "sin", INPUTS, |x| x.sin(), |x, _| x.cos();
+    Sin, "sin", INPUTS, Any, |x| x.sin(), |x, _| x.cos();
     /// Cosine of radians
-    Cos, "cos", INPUTS, |x| x.cos(), |x, _| -x.sin();
+    Cos, "cos", INPUTS, Any, |x| x.cos(), |x, _| -x.sin();
     /// Hyperbolic tangent
-    Tanh, "tanh", OUTPUT, |x| x.tanh(), |_, y| -y.square().plus(-1.0);
+    Tanh, "tanh", OUTPUT, Any, |x| x.tanh(), |_, y| -y.square().plus(-1.0);
     /// `1/(1 + e^-x)`
-    Sigmoid, "sigmoid", OUTPUT, |x| x.sigmoid(), |_, y| y.clone() * (-y).plus(1.0);
+    Sigmoid, "sigmoid", OUTPUT, Any, |x| x.sigmoid(), |_, y| y.clone() * (-y).plus(1.0);
     /// `ln(1 + e^x)`, never overflowing
-    Softplus, "softplus", INPUTS, |x| x.clone().at_least(0.0) + (-x.abs()).exp().log1p(), |x, _| x.sigmoid();
+    Softplus, "softplus", INPUTS, Full, |x| x.clone().at_least(0.0) + (-x.abs()).exp().log1p(), |x, _| x.sigmoid();
     /// Error function
-    Erf, "erf", INPUTS, |x| x.erf(), |x, _| (-x.square()).exp().times(std::f64::consts::FRAC_2_SQRT_PI);
+    Erf, "erf", INPUTS, Any, |x| x.erf(), |x, _| (-x.square()).exp().times(std::f64::consts::FRAC_2_SQRT_PI);
     /// Largest integer not above
-    Floor, "floor", NOTHING, |x| x.floor(), |x, _| x.constant(0.0);
+    Floor, "floor", NOTHING, Any, |x| x.floor(), |x, _| x.constant(0.0);
     /// Smallest integer not below
-    Ceil, "ceil", NOTHING, |x| x.ceil(), |x, _| x.constant(0.0);
+    Ceil, "ceil", NOTHING, Any, |x| x.ceil(), |x, _| x.constant(0.0);
     /// Nearest integer, ties to even
-    Round, "round", NOTHING, |x| x.round(), |x, _| x.constant(0.0);
+    Round, "round", NOTHING, Any, |x| x.round(), |x, _| x.constant(0.0);
     /// `x · sigmoid(x)`
-    Silu, "silu", INPUTS, |x| x.clone() * x.sigmoid(), |x, _| {
+    Silu, "silu", INPUTS, Any, |x| x.clone() * x.sigmoid(), |x, _| {
         let s = x.clone().sigmoid();
         s.clone() * (x * (-s).plus(1.0)).plus(1.0)
     };

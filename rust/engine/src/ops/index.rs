@@ -7,7 +7,7 @@
 use serde::Deserialize;
 
 use super::reduction::{last_axis, position};
-use super::{Context, Entry, Evaluation, Kept, Operation, entry};
+use super::{Arithmetic, Context, Entry, Evaluation, Kept, Operation, entry};
 use crate::cpu;
 use crate::program::{Dim, Kind, Type, show};
 use crate::tensor::{Comparison, DType, Real, Tensor};
@@ -103,6 +103,10 @@ impl Operation for Take {
         Ok(Type { kind: table.kind, shape })
     }
 
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Any
+    }
+
     fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
         let (ids, table) = (inputs.pop().expect("ids"), inputs.pop().expect("table"));
         let shape = table.shape();
@@ -166,6 +170,10 @@ impl Operation for TakeAlongAxis {
             ));
         }
         Ok(Type { kind: x.kind, shape: indices.shape.clone() })
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Any
     }
 
     fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {

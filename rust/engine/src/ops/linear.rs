@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::elementwise::Activation;
 use super::reduction::sum_to;
-use super::{Context, Entry, Evaluation, Keeps, Kept, Operation, entry};
+use super::{Arithmetic, Context, Entry, Evaluation, Keeps, Kept, Operation, entry};
 use crate::cpu;
 use crate::cpu::gemm::{Matrix, gemm};
 use crate::program::{Kind, Type, show};
@@ -43,6 +43,10 @@ impl Operation for Linear {
         let mut shape = x.shape.clone();
         shape[x.rank() - 1] = out;
         Ok(Type::float(shape))
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Half
     }
 
     fn evaluate(&self, inputs: Vec<Tensor>, _: &Context) -> Evaluation {

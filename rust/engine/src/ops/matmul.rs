@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::reduction::sum_to;
-use super::{Context, Entry, Evaluation, Kept, Operation, entry};
+use super::{Arithmetic, Context, Entry, Evaluation, Kept, Operation, entry};
 use crate::cpu;
 use crate::cpu::gemm::{Matrix, gemm, gemm_serial};
 use crate::program::{Kind, Type, broadcast, broadcast_lengths, show};
@@ -36,6 +36,10 @@ impl Operation for Matmul {
         let mut shape = broadcast(&[batch_a, batch_b])?;
         shape.extend([matrix_a[0], matrix_b[1]]);
         Ok(Type::float(shape))
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Half
     }
 
     fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {

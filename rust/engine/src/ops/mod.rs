@@ -41,6 +41,8 @@ pub struct Context {
     pub device: Device,
     /// The floating-point type of the session.
     pub dtype: DType,
+    /// The narrower type of the session, if its precision is mixed; see [`Arithmetic`].
+    pub half: Option<DType>,
     /// The random stream of this node in this step.
     pub stream: Stream,
     /// Who counts zero activations in this run.
@@ -102,6 +104,19 @@ impl Kept {
     }
 }
 
+/// What an operation computes in where precision is mixed (the lists are those of PyTorch's autocast).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arithmetic {
+    /// Half precision, with sums of 32 bits: products of matrices, most of the work.
+    Half,
+    /// 32 bits: sums, exponentials, norms, losses.
+    Full,
+    /// The type that arrives; 32 bits where types mix.
+    Any,
+    /// Like [`Self::Any`]; elements only move or are made, in the gradient too, so that half precision needs no arithmetic.
+    Moves,
+}
+
 /// A primitive operation with its attributes.
 pub trait Operation: Debug + Send + Sync {
     /// The shape rule: the type of the output, or what was expected and what came.
@@ -109,6 +124,11 @@ pub trait Operation: Debug + Send + Sync {
 
     /// The value. Inputs that nobody else needs arrive with unique storage, so that it may be reused.
     fn evaluate(&self, inputs: Vec<Tensor>, context: &Context) -> Evaluation;
+
+    /// What it computes in where precision is mixed.
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Full
+    }
 
     /// Whether gradients pass through.
     fn differentiable(&self) -> bool {

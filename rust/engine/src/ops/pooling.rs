@@ -5,7 +5,7 @@ use burn_dispatch::Dispatch;
 use serde::Deserialize;
 
 use super::convolution::{channels_first, channels_last};
-use super::{Context, Entry, Evaluation, Keeps, Kept, Operation, Window, entry};
+use super::{Arithmetic, Context, Entry, Evaluation, Keeps, Kept, Operation, Window, entry};
 use crate::cpu::pooling::{self, Sizes};
 use crate::program::{Kind, Type};
 use crate::tensor::{DType, Real, Tensor};
@@ -90,6 +90,10 @@ impl Operation for MaxPool2d {
         self.0.infer(inputs[0])
     }
 
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Any
+    }
+
     fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
         let x = inputs.remove(0);
         match x.dtype() {
@@ -141,6 +145,10 @@ impl Operation for MaxPool2d {
 impl Operation for AvgPool2d {
     fn infer(&self, inputs: &[&Type]) -> Result<Type, String> {
         self.0.infer(inputs[0])
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Any
     }
 
     fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {

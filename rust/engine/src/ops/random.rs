@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::binary::multiply;
-use super::{Context, Entry, Evaluation, Keeps, Kept, Operation, entry};
+use super::{Arithmetic, Context, Entry, Evaluation, Keeps, Kept, Operation, entry};
 use crate::Device;
 use crate::cpu;
 use crate::program::{Kind, Type};
@@ -53,6 +53,10 @@ impl Operation for Dropout {
             return Err(format!("rate must be at least 0 and below 1, got {}", self.rate));
         }
         float(inputs)
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Any
     }
 
     fn evaluate(&self, mut inputs: Vec<Tensor>, context: &Context) -> Evaluation {
@@ -116,6 +120,10 @@ impl Operation for RandomNormalLike {
         float(inputs)
     }
 
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Moves
+    }
+
     fn evaluate(&self, inputs: Vec<Tensor>, context: &Context) -> Evaluation {
         drawn(&inputs[0], |index| context.stream.normal(index)).into()
     }
@@ -128,6 +136,10 @@ impl Operation for RandomNormalLike {
 impl Operation for RandomUniformLike {
     fn infer(&self, inputs: &[&Type]) -> Result<Type, String> {
         float(inputs)
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Moves
     }
 
     fn evaluate(&self, inputs: Vec<Tensor>, context: &Context) -> Evaluation {

@@ -143,7 +143,7 @@ pub(super) fn sum(x: Tensor, axes: &[usize]) -> Tensor {
     match x.dtype() {
         DType::F32 if x.is_cpu() => sum_cpu::<f32>(x, axes, false),
         DType::F64 if x.is_cpu() => sum_cpu::<f64>(x, axes, false),
-        _ => x.sum_axes(axes),
+        _ => in_float32(x, |x| x.sum_axes(axes)),
     }
 }
 
@@ -154,7 +154,7 @@ pub(super) fn mean(x: Tensor, axes: &[usize]) -> Tensor {
         DType::F64 if x.is_cpu() => sum_cpu::<f64>(x, axes, true),
         _ => {
             let count = elements(&x.shape(), axes);
-            x.sum_axes(axes).times(1.0 / count as f64)
+            in_float32(x, |x| x.sum_axes(axes).times(1.0 / count as f64))
         }
     }
 }

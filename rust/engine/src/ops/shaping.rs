@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::reduction::{checked_axes, position, positions, sum_to};
-use super::{Context, Entry, Evaluation, Keeps, Kept, Operation, entry};
+use super::{Arithmetic, Context, Entry, Evaluation, Keeps, Kept, Operation, entry};
 use crate::program::{Dim, Kind, Type, show};
 use crate::tensor::{DType, Tensor};
 
@@ -59,6 +59,10 @@ impl Operation for Reshape {
         Ok(Type { kind: x.kind, shape: self.shape.iter().map(length).collect() })
     }
 
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Moves
+    }
+
     fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
         let x = inputs.remove(0);
         let free = x.len() / self.known().expect("the shape rule checked it");
@@ -102,6 +106,10 @@ impl Operation for Transpose {
         }
         let shape = self.order(x.rank()).into_iter().map(|axis| x.shape[axis]).collect();
         Ok(Type { kind: x.kind, shape })
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Moves
     }
 
     fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
@@ -156,6 +164,10 @@ impl Operation for BroadcastTo {
         Ok(Type { kind: x.kind, shape: self.beside(&x.shape).map(length).collect::<Result<_, _>>()? })
     }
 
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Any
+    }
+
     fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
         let x = inputs.remove(0);
         let mine = x.shape();
@@ -198,6 +210,10 @@ impl Operation for Concatenate {
             joined.shape[axis].count = count.ok_or("the joined axis is too long")?;
         }
         Ok(joined)
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Moves
     }
 
     fn evaluate(&self, inputs: Vec<Tensor>, _: &Context) -> Evaluation {
@@ -323,6 +339,10 @@ impl Operation for Slice {
         Ok(Type { kind: x.kind, shape })
     }
 
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Moves
+    }
+
     fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
         let x = inputs.remove(0);
         self.region(&x.shape()).of(x).into()
@@ -383,6 +403,10 @@ impl Operation for Pad {
         Ok(Type { kind: x.kind, shape })
     }
 
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Moves
+    }
+
     fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
         let x = inputs.remove(0);
         let lengths = x.shape();
@@ -424,6 +448,10 @@ impl Operation for Flip {
     fn infer(&self, inputs: &[&Type]) -> Result<Type, String> {
         checked_axes(inputs[0], self.axes.as_deref())?;
         Ok(inputs[0].clone())
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Moves
     }
 
     fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {

@@ -1,6 +1,8 @@
 //! Running a program forwards, and backwards over what was kept.
 
-use super::{Program, Source, ValueId};
+use super::checkpoint::{Reverse, Segment};
+use super::precision::{Casts, Rounding};
+use super::{Node, Program, Source, ValueId};
 use crate::ops::{Context, Kept};
 use crate::random::Stream;
 use crate::tensor::Tensor;
@@ -52,6 +54,19 @@ impl Plan {
         reached
     }
 
+    /// Which of the `reached` values the gradient of `output` passes through.
+    pub(crate) fn leading(&self, program: &Program, output: ValueId, reached: &[bool]) -> Vec<bool> {
+        let mut leading = vec![false; reached.len()];
+        leading[output] = true;
+        for &id in self.nodes.iter().rev() {
+            leading[id] &= reached[id];
+            if let (true, Source::Node(node)) = (leading[id], &program.values()[id].source) {
+                node.inputs.iter().for_each(|&input| leading[input] = reached[input]);
+            }
+        }
+        leading
+    }
+
     /// Whether a value has to be known before the plan runs.
     pub(crate) fn needs(&self, id: ValueId) -> bool {
         self.uses[id] > 0 || self.outputs.contains(&id)
@@ -83,14 +98,33 @@ pub(crate) type Leaves = Vec<Option<Tensor>>;
 #[derive(Debug)]
 pub(crate) struct Forward {
     /// Leaves and outputs (and everything, if nothing was to be released).
-    pub values: Vec<Option<Tensor>>,
-    kept: Vec<Option<Kept>>,
+    pub values: Leaves,
+    kept: Vec<Option<Step>>,
+    /// What each segment that runs again reads from outside it.
+    borders: Vec<Vec<(ValueId, Tensor)>>,
 }
 
 impl Forward {
     /// The value of an output.
     pub(crate) fn output(&self, id: ValueId) -> &Tensor {
         self.values[id].as_ref().expect("the plan computes it")
+    }
+}
+
+/// What one evaluation left for its gradient.
+#[derive(Debug)]
+struct Step {
+    kept: Kept,
+    casts: Option<Casts>,
+}
+
+impl Step {
+    fn gradient(self, node: &Node, gradient: Tensor, wanted: &[bool]) -> Vec<Option<Tensor>> {
+        let operation = node.operation.as_ref();
+        match self.casts {
+            None => operation.gradient(self.kept, gradient, wanted),
+            Some(casts) => casts.gradient(operation, self.kept, gradient, wanted),
+        }
     }
 }
 
@@ -101,8 +135,34 @@ pub(crate) enum Retention<'a> {
     Release,
     /// They stay, for runs of a part.
     Everything,
-    /// They are freed, but for what gradients through the marked values read.
-    Gradients(&'a [bool]),
+    /// They are freed, but for what gradients read.
+    Gradients(&'a Reverse),
+}
+
+/// The values that nodes still need, and how often.
+struct Live {
+    values: Leaves,
+    uses: Vec<u32>,
+    release: bool,
+}
+
+impl Live {
+    /// A value for one of its uses, and whether that was the last.
+    fn take(&mut self, id: ValueId) -> (Tensor, bool) {
+        self.uses[id] -= 1;
+        let last = self.release && self.uses[id] == 0;
+        let value = &mut self.values[id];
+        (if last { value.take() } else { value.clone() }.expect("computed before"), last)
+    }
+}
+
+/// Evaluates one node after another.
+pub(crate) struct Evaluator<'a> {
+    program: &'a Program,
+    context: &'a mut Context,
+    noise: Stream,
+    interrupt: &'a Interrupt,
+    rounding: Rounding,
 }
 
 /// Runs a plan.
@@ -115,29 +175,54 @@ pub(crate) fn forward(
     retention: Retention<'_>,
     interrupt: &Interrupt,
 ) -> Result<Forward> {
-    let mut run = Forward { values: leaves, kept: Vec::new() };
-    run.kept.resize_with(run.values.len(), || None);
-    let mut remaining = plan.uses.clone();
-    for &output in &plan.outputs {
-        remaining[output] += 1;
+    Evaluator::new(program, context, noise, interrupt).forward(plan, leaves, retention)
+}
+
+impl<'a> Evaluator<'a> {
+    /// An evaluator of one run.
+    pub(crate) fn new(program: &'a Program, context: &'a mut Context, noise: Stream, interrupt: &'a Interrupt) -> Self {
+        Self { program, context, noise, interrupt, rounding: Rounding::default() }
     }
-    let release = !matches!(retention, Retention::Everything);
-    for &id in &plan.nodes {
-        interrupt.check()?;
-        let Source::Node(node) = &program.values()[id].source else {
-            continue;
+
+    /// Runs a plan.
+    pub(crate) fn forward(&mut self, plan: &Plan, leaves: Leaves, retention: Retention<'_>) -> Result<Forward> {
+        let mut kept = Vec::new();
+        kept.resize_with(leaves.len(), || None);
+        let mut borders = Vec::new();
+        let release = !matches!(retention, Retention::Everything);
+        let mut live = Live { values: leaves, uses: plan.uses.clone(), release };
+        plan.outputs.iter().for_each(|&output| live.uses[output] += 1);
+        let (reached, segments) = match retention {
+            Retention::Gradients(reverse) => (reverse.reached.as_slice(), reverse.segments.as_slice()),
+            _ => (&[][..], &[][..]),
         };
-        let inputs: Vec<Tensor> = node
-            .inputs
-            .iter()
-            .map(|&input| {
-                remaining[input] -= 1;
-                let value = &mut run.values[input];
-                let last = release && remaining[input] == 0;
-                if last { value.take() } else { value.clone() }.expect("computed before")
-            })
-            .collect();
-        let keep = matches!(retention, Retention::Gradients(reached) if reached[id]);
+        for (place, &id) in plan.nodes.iter().enumerate() {
+            self.interrupt.check()?;
+            if let Some(segment) = segments.get(borders.len()).filter(|segment| segment.places.start == place) {
+                borders.push(segment.inputs.iter().map(|&id| (id, live.values[id].clone().expect("known"))).collect());
+            }
+            let again = borders.len().checked_sub(1).is_some_and(|last| segments[last].places.contains(&place));
+            let keep = !again && reached.get(id).is_some_and(|&reached| reached);
+            kept[id] = self.node(id, &mut live, keep);
+        }
+        self.rounding = Rounding::default();
+        let mut values = live.values;
+        for &output in &plan.outputs {
+            values[output] = values[output].take().map(|value| self.unrounded(value));
+        }
+        Ok(Forward { values, kept, borders })
+    }
+
+    /// An output as those outside see it, whatever it was rounded to.
+    fn unrounded(&self, value: Tensor) -> Tensor {
+        if value.dtype().is_half() { value.cast(self.context.dtype) } else { value }
+    }
+
+    fn node(&mut self, id: ValueId, live: &mut Live, keep: bool) -> Option<Step> {
+        let Source::Node(node) = &self.program.values()[id].source else {
+            return None;
+        };
+        let (inputs, casts) = self.inputs(node, live);
         let keeps = node.operation.keeps();
         let mut kept = keep.then(|| Kept {
             shapes: inputs.iter().map(Tensor::shape).collect(),
@@ -145,54 +230,92 @@ pub(crate) fn forward(
             output: None,
             saved: Vec::new(),
         });
-        context.stream = noise.fork(id as u64);
-        let mut evaluation = node.operation.evaluate(inputs, context);
-        if program.values()[id].ty.rank() == 0 {
+        let inputs = casts.iter().fold(inputs, |inputs, casts| casts.inputs(inputs));
+        self.context.stream = self.noise.fork(id as u64);
+        let mut evaluation = node.operation.evaluate(inputs, self.context);
+        if self.program.values()[id].ty.rank() == 0 {
             evaluation.value = evaluation.value.into_number();
         }
-        if let Some(watch) = context.watch.as_ref().filter(|_| node.operation.rectifies()) {
+        if let Some(watch) = self.context.watch.as_ref().filter(|_| node.operation.rectifies()) {
             watch.see(id, &evaluation.value);
         }
+        let value = casts.iter().fold(evaluation.value, |value, casts| casts.output(value));
         if let Some(kept) = &mut kept {
-            kept.output = keeps.output.then(|| evaluation.value.clone());
+            kept.output = keeps.output.then(|| value.clone());
             kept.saved = evaluation.saved;
         }
-        run.kept[id] = kept;
-        run.values[id] = Some(evaluation.value);
+        live.values[id] = Some(value);
+        kept.map(|kept| Step { kept, casts })
     }
-    Ok(run)
-}
 
-/// Carries gradients from `seeds` back to the values marked in `reached`; returns those of the leaves, by place.
-pub(crate) fn backward(
-    program: &Program,
-    plan: &Plan,
-    mut run: Forward,
-    seeds: Vec<(ValueId, Tensor)>,
-    reached: &[bool],
-    interrupt: &Interrupt,
-) -> Result<Vec<Option<Tensor>>> {
-    run.values.clear();
-    let mut gradients: Vec<Option<Tensor>> = Vec::new();
-    gradients.resize_with(reached.len(), || None);
-    for (id, seed) in seeds {
-        gradients[id] = Some(seed.added_to(gradients[id].take()));
+    fn inputs(&mut self, node: &Node, live: &mut Live) -> (Vec<Tensor>, Option<Casts>) {
+        let Some(half) = self.context.half else {
+            return (node.inputs.iter().map(|&input| live.take(input).0).collect(), None);
+        };
+        let operand = |&input: &ValueId| {
+            let (value, last) = live.take(input);
+            (input, value, last)
+        };
+        let operands = node.inputs.iter().map(operand).collect();
+        let (inputs, casts) = self.rounding.inputs(self.program, node.operation.as_ref(), operands, half);
+        (inputs, Some(casts))
     }
-    for &id in plan.nodes.iter().rev() {
-        interrupt.check()?;
-        let (Source::Node(node), Some(kept)) = (&program.values()[id].source, run.kept[id].take()) else {
-            continue;
-        };
-        let Some(gradient) = gradients[id].take() else {
-            continue;
-        };
-        let wanted: Vec<bool> = node.inputs.iter().map(|&input| reached[input]).collect();
-        let found = node.operation.gradient(kept, gradient, &wanted);
-        for ((&input, wanted), gradient) in node.inputs.iter().zip(wanted).zip(found) {
-            if let (true, Some(gradient)) = (wanted, gradient) {
-                gradients[input] = Some(gradient.added_to(gradients[input].take()));
+
+    /// Carries gradients from `seeds` back to the values that are reached; returns those of the leaves, by place.
+    pub(crate) fn backward(
+        &mut self,
+        plan: &Plan,
+        mut run: Forward,
+        seeds: Vec<(ValueId, Tensor)>,
+        reverse: &Reverse,
+    ) -> Result<Vec<Option<Tensor>>> {
+        run.values.clear();
+        let mut gradients: Vec<Option<Tensor>> = Vec::new();
+        gradients.resize_with(reverse.reached.len(), || None);
+        for (id, seed) in seeds {
+            gradients[id] = Some(seed.added_to(gradients[id].take()));
+        }
+        for (place, &id) in plan.nodes.iter().enumerate().rev() {
+            self.interrupt.check()?;
+            let last = run.borders.len().checked_sub(1).map(|last| &reverse.segments[last]);
+            if let Some(segment) = last.filter(|segment| segment.places.end == place + 1) {
+                self.again(segment, &reverse.reached, &mut run)?;
+            }
+            let (Source::Node(node), Some(step)) = (&self.program.values()[id].source, run.kept[id].take()) else {
+                continue;
+            };
+            let Some(gradient) = gradients[id].take() else {
+                continue;
+            };
+            let wanted: Vec<bool> = node.inputs.iter().map(|&input| reverse.reached[input]).collect();
+            let found = step.gradient(node, gradient, &wanted);
+            for ((&input, wanted), gradient) in node.inputs.iter().zip(wanted).zip(found) {
+                if let (true, Some(gradient)) = (wanted, gradient) {
+                    gradients[input] = Some(gradient.added_to(gradients[input].take()));
+                }
             }
         }
+        Ok(gradients)
     }
-    Ok(gradients)
+
+    /// Runs a segment once more, with the same random numbers, this time keeping what its gradients read.
+    fn again(&mut self, segment: &Segment, reached: &[bool], run: &mut Forward) -> Result<()> {
+        // What was seen the first time is not to be seen again.
+        self.context.watch = None;
+        let mut live = Live { values: vec![None; reached.len()], uses: vec![0; reached.len()], release: true };
+        for (id, value) in run.borders.pop().expect("one for each segment") {
+            live.values[id] = Some(value);
+        }
+        for &id in &segment.nodes {
+            if let Source::Node(node) = &self.program.values()[id].source {
+                node.inputs.iter().for_each(|&input| live.uses[input] += 1);
+            }
+        }
+        for &id in &segment.nodes {
+            self.interrupt.check()?;
+            run.kept[id] = self.node(id, &mut live, reached[id]);
+        }
+        self.rounding = Rounding::default();
+        Ok(())
+    }
 }

@@ -1,8 +1,10 @@
 //! The graph that Python describes: inputs, parameters, buffers, constants and operations in order, shapes checked as it grows.
 
+mod checkpoint;
 mod evaluate;
 mod initializer;
 mod json;
+mod precision;
 mod shape;
 
 use std::collections::{BTreeMap, HashMap};
@@ -10,8 +12,11 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
-pub(crate) use evaluate::{Leaves, Plan, Retention, backward, forward};
+pub use checkpoint::Checkpoint;
+pub(crate) use checkpoint::Reverse;
+pub(crate) use evaluate::{Evaluator, Leaves, Plan, Retention, forward};
 pub use initializer::Initializer;
+pub use precision::Precision;
 pub use shape::{Dim, Kind, Type, broadcast, broadcast_lengths, show, show_lengths};
 
 use crate::ops::{self, Operation};

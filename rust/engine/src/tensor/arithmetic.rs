@@ -6,7 +6,7 @@ use burn_backend::Scalar;
 use burn_backend::ops::{BoolTensorOps, FloatTensorOps, IntTensorOps};
 use burn_dispatch::{Dispatch, DispatchTensor};
 
-use super::Tensor;
+use super::{DType, Tensor};
 use crate::Number;
 
 /// How two values compare.
@@ -242,6 +242,10 @@ impl Tensor {
         let Some(mut sum) = sum else {
             return self;
         };
+        if sum.is_narrow_cpu() {
+            let dtype = sum.dtype();
+            return self.cast(DType::F32).added_to(Some(sum.cast(DType::F32))).cast(dtype);
+        }
         let done = in_place::<f32>(&mut sum, &self) || in_place::<f64>(&mut sum, &self);
         if done { sum } else { sum + self }
     }

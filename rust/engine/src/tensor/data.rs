@@ -5,7 +5,7 @@ use burn_backend::{BoolDType, Bytes, FloatDType, IntDType, Shape, TensorData};
 use burn_dispatch::Dispatch;
 use half::{bf16, f16};
 
-use super::Tensor;
+use super::{Tensor, narrow};
 use crate::{Device, Error, Result};
 
 /// The element types of tensors.
@@ -46,6 +46,11 @@ impl DType {
         matches!(self, Self::F16 | Self::BF16 | Self::F32 | Self::F64)
     }
 
+    /// Whether it is a floating-point type of 16 bits.
+    pub fn is_half(self) -> bool {
+        matches!(self, Self::F16 | Self::BF16)
+    }
+
     /// Whether it is an integer type.
     pub fn is_int(self) -> bool {
         matches!(self, Self::I32 | Self::I64)
@@ -66,7 +71,7 @@ impl DType {
     }
 
     /// Burn's name for a floating-point type.
-    pub(super) fn float(self) -> FloatDType {
+    pub(crate) fn float(self) -> FloatDType {
         match self {
             Self::F16 => FloatDType::F16,
             Self::BF16 => FloatDType::BF16,
@@ -186,6 +191,9 @@ impl Tensor {
     pub fn cast(self, dtype: DType) -> Self {
         if self.dtype == dtype {
             return self;
+        }
+        if let Some(converted) = narrow::convert(&self, dtype) {
+            return converted;
         }
         if self.number {
             return self.reshape(&[1]).cast(dtype).into_number();

@@ -5,6 +5,7 @@
 mod arithmetic;
 mod cpu;
 mod data;
+mod narrow;
 mod shaping;
 
 pub use arithmetic::Comparison;

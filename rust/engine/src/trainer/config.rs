@@ -7,10 +7,11 @@ use serde_json::Value as Json;
 
 use super::Session;
 use super::average::Average;
+use super::loss_scale::LossScaleConfig;
 use super::update::Training;
 use crate::gradient::Method;
 use crate::optimizer::{self, Target};
-use crate::program::{Role, ValueId};
+use crate::program::{Checkpoint, Role, ValueId};
 use crate::{Error, Program, Result};
 
 /// How a session trains.
@@ -46,6 +47,12 @@ pub struct OptimizerConfig {
     /// What part of the averaged weights each update keeps; `None` for no average.
     #[serde(default)]
     pub average: Option<f64>,
+    /// How the loss is scaled; by default not at all.
+    #[serde(default)]
+    pub loss_scale: Option<LossScaleConfig>,
+    /// Which activations are computed again instead of kept.
+    #[serde(default)]
+    pub checkpoint_activations: Checkpoint,
 }
 
 /// Parameters that are trained otherwise than the rest.

@@ -3,6 +3,7 @@
 mod average;
 mod config;
 mod data;
+mod loss_scale;
 mod monitor;
 mod state;
 mod step;
@@ -15,12 +16,13 @@ use std::sync::Arc;
 
 pub use config::{GroupConfig, OptimizerConfig};
 pub use data::{ArrayView, Format};
+pub use loss_scale::LossScaleConfig;
 pub(crate) use monitor::Watch;
 pub use monitor::{ACTIVATIONS_EVERY, Zeros};
 pub use update::{Movement, Update};
 
 use crate::ops::Context;
-use crate::program::{Leaves, Plan, Source, ValueId};
+use crate::program::{Leaves, Plan, Precision, Reverse, Source, ValueId};
 use crate::random::{Purpose, Stream};
 use crate::tensor::{DType, Tensor};
 use crate::{Device, Error, Program, Result};
@@ -36,6 +38,8 @@ pub type Arrays = BTreeMap<String, Tensor>;
 pub struct Session {
     program: Arc<Program>,
     device: Device,
+    precision: Precision,
+    /// The type of parameters and state.
     dtype: DType,
     seed: u64,
     /// Parameters, buffers and constants, by place.
@@ -61,7 +65,7 @@ pub struct Chunk<'a> {
     pub order: Option<&'a [i64]>,
     /// Rows of one micro-batch; the last may be shorter.
     pub batch_size: usize,
-    /// The learning rate of each micro-batch.
+    /// The learning rate of each micro-batch, if no update is skipped; one that is leaves its rate to the next.
     pub learning_rates: &'a [f64],
     /// The weight of each row of the arrays; `None` for 1.
     pub sample_weight: Option<&'a ArrayView>,
@@ -74,6 +78,10 @@ pub struct Chunk<'a> {
 /// What a chunk of training leaves behind, a number per micro-batch.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Records {
+    /// The learning rate of the update that the micro-batch belongs to.
+    pub learning_rate: Vec<f64>,
+    /// The factor of the loss, if it is scaled.
+    pub loss_scale: Vec<f64>,
     /// The weighted mean loss.
     pub loss: Vec<f64>,
     /// The sum of the weights.
@@ -94,18 +102,21 @@ pub struct Records {
 
 impl Session {
     /// A session whose parameters start from their initializers, or from `arrays` where it has their path.
-    pub fn new(program: Arc<Program>, device: Device, dtype: DType, seed: u64, arrays: &mut Arrays) -> Result<Self> {
-        if dtype == DType::F64 && !device.has_float64() {
-            return Err(Error::value(format!(
-                "precision: float64 is not available on device {:?}; use 'cpu' or 'ndarray'",
-                device.name()
-            )));
-        }
+    pub fn new(
+        program: Arc<Program>,
+        device: Device,
+        precision: impl Into<Precision>,
+        seed: u64,
+        arrays: &mut Arrays,
+    ) -> Result<Self> {
+        let precision: Precision = precision.into();
+        precision.check(&device)?;
         let mut session = Self {
             state: vec![None; program.values().len()],
             program,
             device,
-            dtype,
+            precision,
+            dtype: precision.master(),
             seed,
             training: None,
             plans: BTreeMap::new(),
@@ -159,14 +170,23 @@ impl Session {
         &self.device
     }
 
-    /// The floating-point type.
-    pub fn dtype(&self) -> DType {
-        self.dtype
+    /// What it computes in.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     fn context(&self) -> Context {
         let stream = Stream::new(self.seed, Purpose::Noise);
-        Context { device: self.device.clone(), dtype: self.dtype, stream, watch: None }
+        Context { device: self.device.clone(), dtype: self.dtype, half: self.precision.half(), stream, watch: None }
+    }
+
+    /// How gradients of the training loss go back to the parameters that train.
+    fn reverse(&mut self, outputs: &Outputs) -> Result<Arc<Reverse>> {
+        let program = Arc::clone(&self.program);
+        let training = self.training_mut()?;
+        let (wanted, checkpoint) = (&training.wanted, &training.checkpoint);
+        let found = || Arc::new(Reverse::new(&program, &outputs.plan, outputs.loss, wanted, checkpoint));
+        Ok(Arc::clone(training.reverse.get_or_insert_with(found)))
     }
 
     /// Loss, metrics and plan of `"training"` or `"evaluation"`.

@@ -54,6 +54,10 @@ impl Session {
         arrays.insert("updates".to_owned(), count(training.updates));
         arrays.insert("accumulated_batches".to_owned(), count(training.group.batches as u64));
         arrays.insert("accumulated_weight".to_owned(), Tensor::from_vec(vec![training.group.weight], &[]));
+        if let Some(scale) = &training.loss_scale {
+            arrays.insert("loss_scale".to_owned(), Tensor::from_vec(vec![scale.factor], &[]));
+            arrays.insert("good_updates".to_owned(), count(scale.good));
+        }
         Ok(arrays)
     }
 
@@ -95,12 +99,17 @@ impl Session {
         let updates = number("updates")? as u64;
         let batches = number("accumulated_batches")? as usize;
         let weight = number("accumulated_weight")?;
+        let mut loss_scale = training.loss_scale;
+        if let Some(scale) = &mut loss_scale {
+            (scale.factor, scale.good) = (number("loss_scale")?, number("good_updates")? as u64);
+        }
         if let Some(key) = arrays.keys().next() {
             return Err(Error::Missing(format!("optimizer state: {key:?} is not of this program and optimizer")));
         }
         let training = self.training_mut()?;
         training.state = state;
         training.updates = updates;
+        training.loss_scale = loss_scale;
         if let Some(average) = &mut training.average {
             average.arrays = averages;
         }

@@ -9,11 +9,11 @@ use super::update::Update;
 use super::{Arrays, Chunk, Inputs, Outputs, Records, Session, common_rows};
 use crate::gradient::{Method, Problem, solve};
 use crate::ops::Context;
-use crate::program::{Kind, Leaves, Plan, Retention, ValueId, forward, show_lengths};
+use crate::program::{Checkpoint, Kind, Leaves, Plan, Retention, Reverse, ValueId, forward, show_lengths};
 use crate::random::{Purpose, Stream};
 use crate::tensor::{DType, Tensor};
 use crate::trainer::ArrayView;
-use crate::{Error, Interrupt, Result};
+use crate::{Error, Interrupt, Number, Result};
 
 impl Session {
     /// Trains on a chunk of micro-batches: gather, forward, gradients, clip, update.
@@ -32,21 +32,19 @@ impl Session {
                 chunk.learning_rates.len()
             )));
         }
+        let accumulate = self.training()?.accumulate;
+        let mut skipped = 0;
         let mut records = Records::default();
         for (step, rows) in order.chunks(chunk.batch_size).enumerate() {
             let address = [chunk.epoch, chunk.first_step + step as u64];
             let weights = weights_of(chunk.sample_weight, rows);
             let watch = address[1].is_multiple_of(ACTIVATIONS_EVERY).then(Watch::default);
-            let record = self.train_step(
-                &outputs,
-                inputs,
-                rows,
-                &weights,
-                chunk.learning_rates[step],
-                address,
-                watch.clone(),
-                interrupt,
-            )?;
+            // The rates are those of updates in a row: what a skipped one did not use is the next one's.
+            let rate = chunk.learning_rates[step.saturating_sub(accumulate * skipped)];
+            records.learning_rate.push(rate);
+            records.loss_scale.extend(self.loss_scale());
+            let record = self.train_step(&outputs, inputs, rows, &weights, rate, address, watch.clone(), interrupt)?;
+            skipped += usize::from(record.update.as_ref().is_some_and(|update| !update.finite));
             records.push(record);
             if let Some(watch) = watch {
                 records.activations.push((step, watch.by_layer(&self.program, &outputs.plan)));
@@ -77,6 +75,8 @@ impl Session {
             (1, false) => 0.0,
             _ => 1.0,
         };
+        let scale = scale * self.loss_scale().unwrap_or(1.0);
+        let reverse = self.reverse(outputs)?;
         let solution = solve(
             Problem {
                 program: &self.program,
@@ -85,6 +85,7 @@ impl Session {
                 loss: outputs.loss,
                 weight: self.sample_seed(weights, scale),
                 wanted: &self.training()?.wanted,
+                reverse: &reverse,
                 context: Context { watch, ..self.context() },
                 noise: self.noise(address),
             },
@@ -181,27 +182,33 @@ impl Session {
         let total: f64 = weights.iter().sum();
         let mut wanted = vec![false; self.program.values().len()];
         self.program.parameters().for_each(|(id, _)| wanted[id] = true);
+        let factor = self.loss_scale().unwrap_or(1.0);
+        let checkpoint =
+            self.training.as_ref().map_or_else(Checkpoint::default, |training| training.checkpoint.clone());
+        let reverse = Reverse::new(&self.program, &outputs.plan, outputs.loss, &wanted, &checkpoint);
         let solution = solve(
             Problem {
                 program: &self.program,
                 plan: &outputs.plan,
                 leaves: self.leaves(inputs, &order, &outputs.plan),
                 loss: outputs.loss,
-                weight: self.sample_seed(&weights, if total > 0.0 { total.recip() } else { 0.0 }),
+                weight: self.sample_seed(&weights, if total > 0.0 { factor / total } else { 0.0 }),
                 wanted: &wanted,
+                reverse: &reverse,
                 context: self.context(),
                 noise: self.noise([0, 0]),
             },
             method,
             interrupt,
         )?;
+        let unscaled = |gradient: Tensor| if factor == 1.0 { gradient } else { gradient.times(factor.recip()) };
         let mut gradients = solution.gradients;
         Ok(self
             .program
             .parameters()
             .map(|(id, parameter)| {
                 let zeros = || Tensor::full(&parameter.shape, 0.0, self.dtype, &self.device);
-                (parameter.path.clone(), gradients[id].take().unwrap_or_else(zeros))
+                (parameter.path.clone(), gradients[id].take().map_or_else(zeros, unscaled))
             })
             .collect())
     }

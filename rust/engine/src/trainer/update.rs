@@ -1,13 +1,15 @@
 //! From gradients to an update: accumulate, mean, finite check, clip by value, clip by norm, decay, rule, average.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::Session;
 use super::average::Average;
 use super::config::{OptimizerConfig, Settings};
+use super::loss_scale::LossScale;
 use crate::gradient::Method;
 use crate::optimizer::{Rule, Squares, Step, sum_squares};
-use crate::program::{Leaves, ValueId};
+use crate::program::{Checkpoint, Leaves, Reverse, ValueId};
 use crate::tensor::{DType, Real, Tensor};
 use crate::{Error, Number, Result, cpu};
 
@@ -27,6 +29,10 @@ pub(super) struct Training {
     pub updates: u64,
     pub group: Group,
     pub average: Option<Average>,
+    pub loss_scale: Option<LossScale>,
+    pub checkpoint: Checkpoint,
+    /// How gradients go back over the training plan; found when first needed.
+    pub reverse: Option<Arc<Reverse>>,
     clip_norm: Option<f64>,
     clip_value: Option<f64>,
 }
@@ -96,7 +102,7 @@ impl Session {
         let group = std::mem::take(&mut training.group);
         let scale = if group.weight > 0.0 { group.weight.recip() } else { 0.0 };
         let gradients = group.sums.into_iter().collect();
-        Ok(Some(training.update(&mut self.state, gradients, scale, learning_rate)))
+        Ok(Some(training.update_unscaled(&mut self.state, gradients, scale, learning_rate)))
     }
 
     /// Takes in the gradients of one micro-batch; updates if the group is complete.
@@ -110,7 +116,7 @@ impl Session {
     ) -> Result<Option<Update>> {
         let training = self.training.as_mut().ok_or_else(not_compiled)?;
         if training.accumulate == 1 {
-            return Ok(Some(training.update(&mut self.state, gradients, 1.0, learning_rate)));
+            return Ok(Some(training.update_unscaled(&mut self.state, gradients, 1.0, learning_rate)));
         }
         for (id, gradient) in gradients {
             let sum = training.group.sums.remove(&id);
@@ -145,13 +151,16 @@ impl Training {
             updates: 0,
             group: Group::default(),
             average: config.average.map(Average::new),
+            loss_scale: config.loss_scale.map(LossScale::new),
+            checkpoint: config.checkpoint_activations.clone(),
+            reverse: None,
             clip_norm: config.clip_norm,
             clip_value: config.clip_value,
         }
     }
 
     /// One update of every parameter that got a gradient; nothing moves if the gradient is not finite.
-    fn update(
+    pub(super) fn update(
         &mut self,
         state: &mut Leaves,
         gradients: Vec<(ValueId, Tensor)>,
