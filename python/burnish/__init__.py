@@ -23,6 +23,7 @@ from . import (
     tuning,
 )
 from ._device import devices
+from ._precision import LossScale
 from .functional import Input
 from .gradients import check_gradients, gradients
 from .history import History
@@ -35,6 +36,7 @@ from .tensor import Tensor, from_dlpack
 __all__ = [
     "History",
     "Input",
+    "LossScale",
     "Model",
     "ParamGroup",
     "Sequential",

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from os import PathLike
 from typing import Any, SupportsFloat, SupportsIndex, final
 
-__all__ = ["Program", "Session", "Tensor", "check_finite", "check_labels", "devices", "operations", "optimizers", "permutation", "read_arrays", "write_arrays"]
+__all__ = ["Program", "Session", "Tensor", "check_finite", "check_labels", "check_precision", "devices", "operations", "optimizers", "permutation", "read_arrays", "write_arrays"]
 
 @final
 class Program:
@@ -143,7 +143,7 @@ class Session:
     @property
     def precision(self, /) -> str:
         """
-        "float32" or "float64".
+        "float32", "float64", "mixed_float16" or "mixed_bfloat16".
         """
     def predict(self, /, inputs: Mapping[str, NDArray[Any]], *, batch_size: SupportsIndex, outputs: SupportsGetItem[int, str]) -> list[NDArray[Any]]:
         """
@@ -234,6 +234,11 @@ def check_finite(array: NDArray[Any]) -> tuple[int, ...] | None:
 def check_labels(array: NDArray[Any], classes: SupportsIndex) -> tuple[int, float, str] | None:
     """
     The first row whose label is not a whole number in `0..classes`: row, label, "range" or "fraction"; or None.
+    """
+
+def check_precision(device: str, precision: str) -> None:
+    """
+    Raises ValueError unless a device has the types of a precision.
     """
 
 def devices() -> list[dict[str, str]]:

@@ -7,12 +7,14 @@ import json
 import operator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from . import _checkpointing
 from . import losses as _losses
 from . import metrics as _metrics
 from . import optimizers as _optimizers
 from . import param_groups as _param_groups
 from ._device import resolve_device
 from ._errors import choice, integer, number
+from ._precision import resolve_loss_scale, resolve_precision
 from ._structure import Structure, flatten, is_dict, is_sequence, mapped, suffix
 from ._value import Value
 from .layers.base import ROLES
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ._burnish import Program
+    from ._runtime import Core
     from ._symbol import Symbol, Trace
     from .metrics import MetricFunction
     from .optimizers import LearningRate
@@ -29,9 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["Compiled", "resolve", "trace_loss"]
 
 # The other columns of `History.steps`.
-RESERVED = ("epoch", "finite", "gradient_norm", "learning_rate", "loss", "step", "update_ratio", "weight")
+RESERVED = ("epoch", "finite", "gradient_norm", "learning_rate", "loss", "loss_scale", "step", "update_ratio", "weight")
 GRADIENT_METHODS = ("autodiff", "numerical", "numerical_batch")
-PRECISIONS = ("float32", "float64")
 
 
 class Compiled(NamedTuple):
@@ -50,12 +52,20 @@ class Compiled(NamedTuple):
         """How many micro-batches make one update."""
         return self.optimizer["accumulate_gradients"]
 
+    @property
+    def lowest_loss_scale(self) -> float | None:
+        """What a loss scale that moves by itself does not fall below."""
+        scale = self.optimizer["loss_scale"]
+        return None if scale is None or scale["backoff"] == 1 else scale["minimum"]
+
     def engine_config(self, program: Program, frozen: Sequence[str]) -> str:
-        """Return the optimizer's description for the parameters of a program, some of them frozen."""
+        """Return the optimizer's description for the parameters and layers of a program, some of them frozen."""
         config = dict(self.optimizer)
         paths = [path for path, *_ in program.parameters()]
         groups = _param_groups.groups_by_path(config.pop("param_groups"), paths)
-        return json.dumps({**config, "groups": groups, "frozen": list(frozen)})
+        globs = config.pop("checkpoint_activations")
+        layers = globs if isinstance(globs, bool) else _checkpointing.chosen_layers(program, globs)
+        return json.dumps({**config, "groups": groups, "frozen": list(frozen), "checkpoint_activations": layers})
 
 
 def resolve(
@@ -70,14 +80,20 @@ def resolve(
     accumulate_gradients: int,
     grad_method: str,
     precision: str,
+    loss_scale: Any,
     ema: float | None,
     param_groups: Any,
     decay_roles: Any,
+    checkpoint_activations: Any,
     device: str,
     seed: int,
+    core: Core,
 ) -> Compiled:
     """Check everything that can be checked before the shapes are known."""
     rule = _optimizers.resolve(optimizer)
+    device = resolve_device(device)
+    gradient_method = choice("grad_method", grad_method, GRADIENT_METHODS)
+    precision = resolve_precision(precision, device, gradient_method)
     numbers = dict(rule.hyperparameters)
     if weight_decay is not None:
         numbers["weight_decay"] = number("weight_decay", weight_decay, 0)
@@ -87,10 +103,12 @@ def resolve(
         "clip_norm": None if clip_norm is None else number("clip_norm", clip_norm, 0, above=True),
         "clip_value": None if clip_value is None else number("clip_value", clip_value, 0, above=True),
         "accumulate_gradients": integer("accumulate_gradients", accumulate_gradients, 1),
-        "gradient_method": choice("grad_method", grad_method, GRADIENT_METHODS),
+        "gradient_method": gradient_method,
         "decay_roles": _roles(decay_roles),
         "average": None if ema is None else number("ema", ema, 0, 1, below=True),
         "param_groups": _param_groups.checked(param_groups),
+        "loss_scale": resolve_loss_scale(loss_scale, precision),
+        "checkpoint_activations": _checkpointing.resolve(checkpoint_activations, core),
     }
     resolved = _resolved_losses(loss)
     return Compiled(
@@ -98,8 +116,8 @@ def resolve(
         metrics=_resolved_metrics(metrics, resolved),
         optimizer=config,
         learning_rate=rule.learning_rate if learning_rate is None else _optimizers.checked_learning_rate(learning_rate),
-        precision=choice("precision", precision, PRECISIONS),
-        device=resolve_device(device),
+        precision=precision,
+        device=device,
         seed=integer("seed", seed, 0, 2**64 - 1),
     )
 

@@ -74,7 +74,7 @@ def train_piece(core: Core, runtime: Runtime, piece: Piece) -> Records:
     steps = np.arange(position.batch, position.batch + piece.batches)
     closing = (position.pending + 1 + np.arange(piece.batches)) % accumulate == 0
     position.advance(piece.batches, accumulate, int(np.count_nonzero(records["finite"] & closing)))
-    return {"step": steps, "learning_rate": rates, **records}
+    return {"step": steps, **records}
 
 
 def close_group(core: Core, runtime: Runtime) -> Records:
@@ -83,7 +83,7 @@ def close_group(core: Core, runtime: Runtime) -> Records:
     if position.pending == 0:
         return {}
     made = runtime.session.flush(learning_rate_at(core.learning_rate, position)) or {}
-    position.close_group(applied="finite" in made and bool(made["finite"][0]))
+    position.close_group(updated="finite" in made and bool(made["finite"][0]))
     return made
 
 
@@ -183,6 +183,11 @@ class Run:
 
     def _warn(self, epoch: int, records: Records) -> None:
         bad = np.flatnonzero(~records["finite"])
+        compiled = self.runtime.built.compiled
+        lowest = None if compiled is None else compiled.lowest_loss_scale
+        if lowest is not None:
+            # Above its minimum, a loss scale finds its place by skipping.
+            bad = bad[records["loss_scale"][bad] <= lowest]
         if len(bad) and not self._warned:
             self._warned = True
             step = records["step"][bad[0]]

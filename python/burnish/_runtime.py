@@ -51,31 +51,27 @@ class Position:
         epoch: int = 0,
         batch: int = 0,
         update: int = 0,
-        applied: int = 0,
         pending: int = 0,
         first_epoch: int = 0,
         updates_per_epoch: int = 0,
     ) -> None:
         self.epoch = epoch
         self.batch = batch  # micro-batches done in this epoch
-        self.update = update  # updates closed: the index of the next one for the learning rate
-        self.applied = applied  # updates made: those that were finite
+        self.update = update  # updates made, none of them skipped: the index of the next one for the learning rate
         self.pending = pending  # micro-batches in the open accumulation group
         self.first_epoch = first_epoch  # the epoch in which updates began to be counted
         self.updates_per_epoch = updates_per_epoch  # of the last fit; 0 where it is not known
 
-    def advance(self, batches: int, accumulate: int, applied: int) -> None:
-        """Count micro-batches that were trained on."""
-        closed, self.pending = divmod(self.pending + batches, accumulate)
+    def advance(self, batches: int, accumulate: int, updates: int) -> None:
+        """Count micro-batches that were trained on and the updates made."""
+        self.pending = (self.pending + batches) % accumulate
         self.batch += batches
-        self.update += closed
-        self.applied += applied
+        self.update += updates
 
-    def close_group(self, *, applied: bool) -> None:
-        """Count the update of an accumulation group that was not full."""
+    def close_group(self, *, updated: bool) -> None:
+        """Count the update of an accumulation group that was not full, unless it was skipped."""
         self.pending = 0
-        self.update += 1
-        self.applied += applied
+        self.update += updated
 
     def next_epoch(self) -> None:
         """Begin the next epoch."""
@@ -84,22 +80,21 @@ class Position:
 
     def restart_updates(self) -> None:
         """Begin to count updates anew, for another optimizer."""
-        self.update = self.applied = self.pending = 0
+        self.update = self.pending = 0
         self.first_epoch = self.epoch + (self.batch > 0)  # an epoch that was begun is not gone on with
 
     def epochs_of_updates(self) -> int:
         """Return how many epochs are done since updates began to be counted."""
         return max(self.epoch - self.first_epoch, 0)
 
-    def recover(self, applied: int) -> None:
+    def recover(self, updates: int) -> None:
         """After an exception in the middle of a piece: take over how many updates the engine made."""
-        self.update += applied - self.applied
-        self.applied = applied
+        self.update = updates
         self.pending = 0
         self.batch += 1  # so that the next fit begins another epoch
 
     def updates(self, batches: int, accumulate: int) -> list[int]:
-        """Return the index of the update that each of the next micro-batches belongs to."""
+        """Return the index of the update that each of the next micro-batches belongs to if none is skipped."""
         return [self.update + (self.pending + index) // accumulate for index in range(batches)]
 
 

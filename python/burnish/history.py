@@ -45,10 +45,16 @@ class History:
 
         "epoch", "step" (within the epoch), "learning_rate", "loss" (its weighted mean), "weight" (sum of weights),
         "gradient_norm" (before clipping) and "update_ratio" (norm of the update over that of the parameters; both NaN
-        where an accumulation group stayed open), "finite" (an update that was not is skipped), and the metrics.
+        where an accumulation group stayed open), "finite" (an update that was not is skipped), the metrics, and
+        "loss_scale" where the loss was scaled.
         """
         names = self._steps[0] if self._steps else ()
         return {name: np.concatenate([part[name] for part in self._steps]) for name in names}
+
+    @property
+    def skipped_updates(self) -> int:
+        """How many updates were skipped because their gradient was not finite."""
+        return sum(int(np.count_nonzero(~part["finite"])) for part in self._steps)
 
     def movements(self) -> dict[str, float]:
         """Return gradient norm and update ratio of each parameter in the last epoch, as "gradient_norm/<path>"."""

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from . import _burnish, _freeze
 from ._build import Built, Signature
-from ._compile import PRECISIONS, Compiled
+from ._compile import Compiled
 from ._data import check_signature
 from ._device import resolve_device
 from ._errors import choice, integer
+from ._precision import PRECISIONS
 from ._replay import replay_program
 from ._runtime import Position, Runtime, weak
 from ._storage import KEY, VERSION, split_arrays

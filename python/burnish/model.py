@@ -14,10 +14,11 @@ from .layers.base import Layer, layers_and_paths
 from .optimizers import checked_learning_rate, learning_rate_at
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from os import PathLike
 
     from ._data import Array
+    from ._precision import LossScale
     from .history import History
     from .optimizers import LearningRate
 
@@ -90,9 +91,11 @@ class Model(Layer):
         accumulate_gradients: int = 1,
         grad_method: str = "autodiff",
         precision: str = "float32",
+        loss_scale: float | str | LossScale | None = "dynamic",
         ema: float | None = None,
         param_groups: Any = (),
         decay_roles: Any = ("kernel", "embedding"),
+        checkpoint_activations: bool | str | Sequence[str] = False,
         device: str = "cpu",
         seed: int = 0,
     ) -> None:
@@ -118,8 +121,14 @@ class Model(Layer):
             How many batches make one update, weighted by their samples; an epoch's last group may be smaller.
         grad_method : {"autodiff", "numerical", "numerical_batch"}
             Reverse mode, or central (2N) or one-sided (N + 1) differences.
-        precision : {"float32", "float64"}
-            What to compute in.
+        precision : {"float32", "float64", "mixed_float16", "mixed_bfloat16"}
+            What to compute in. The mixed ones multiply matrices in 16 bits and hold what these give in 16 bits;
+            parameters, optimizer, sums, norms, softmax and losses stay in float32. Faster on GPUs, slower on CPUs, less
+            memory on both: see docs/precision.md. Predictions come as float32.
+        loss_scale : "dynamic", float, LossScale or None, default "dynamic"
+            The factor of the loss that keeps small gradients from vanishing in float16. "dynamic": `LossScale()` for
+            "mixed_float16", none otherwise; a number stays; a `LossScale` moves as it says. What is reported and
+            clipped is the gradient without it.
         ema : float in [0, 1), optional
             Keep an exponential moving average of the weights: avg = ema · avg + (1 - ema) · p after each update, a copy
             after the first. Validation, `evaluate` and `predict` use it, `parameters(average=True)` returns it. A value
@@ -128,11 +137,16 @@ class Model(Layer):
             Parameters with a learning rate, weight decay or clipping of their own.
         decay_roles : "all" or a sequence of {"kernel", "embedding", "bias", "scale"}
             What weight decay applies to.
+        checkpoint_activations : bool, or glob or list of globs over layers' paths, default False
+            Compute activations again in the backward pass instead of keeping them: less memory, up to a third more
+            time, the same gradients bit for bit. True: in as many parts as need the least memory. Globs: each layer
+            that matches, with the layers inside it, is a part. Finite differences keep none anyway.
         device : str, default "cpu"
             One of `bn.devices()`, or "auto".
         seed : int, default 0
             Decides initial weights (of a model not built yet), shuffles and dropout.
         """
+        core = core_of(self)
         compiled = _compile.resolve(
             loss,
             optimizer,
@@ -144,13 +158,15 @@ class Model(Layer):
             accumulate_gradients=accumulate_gradients,
             grad_method=grad_method,
             precision=precision,
+            loss_scale=loss_scale,
             ema=ema,
             param_groups=param_groups,
             decay_roles=decay_roles,
+            checkpoint_activations=checkpoint_activations,
             device=device,
             seed=seed,
+            core=core,
         )
-        core = core_of(self)
         core.compiled, core.learning_rate = compiled, compiled.learning_rate
         core.position.restart_updates()
 
