@@ -138,9 +138,9 @@ class Model(Layer):
         decay_roles : "all" or a sequence of {"kernel", "embedding", "bias", "scale"}
             What weight decay applies to.
         checkpoint_activations : bool, or glob or list of globs over layers' paths, default False
-            Compute activations again in the backward pass instead of keeping them: less memory, up to a third more
-            time, the same gradients bit for bit. True: in as many parts as need the least memory. Globs: each layer
-            that matches, with the layers inside it, is a part. Finite differences keep none anyway.
+            Compute activations again in the backward pass instead of keeping them: less memory, at most the time of
+            another forward pass, the same gradients bit for bit. True: in as many parts as need the least memory.
+            Globs: each layer that matches, with the layers inside it, is a part. Finite differences keep none anyway.
         device : str, default "cpu"
             One of `bn.devices()`, or "auto".
         seed : int, default 0
