@@ -1,23 +1,25 @@
 //! Files: safetensors with a checksum per tensor, whole or absent.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use tempfile::NamedTempFile;
 
 use crate::{Error, Result};
 
 /// An array in a file: element type by NumPy's name, shape, little-endian bytes in row-major order.
 #[derive(Clone, Debug, PartialEq)]
-pub struct StoredArray {
+pub struct StoredArray<'a> {
     /// NumPy's name of the element type.
     pub dtype: String,
     /// The lengths of the axes.
     pub shape: Vec<usize>,
     /// The elements.
-    pub bytes: Vec<u8>,
+    pub bytes: Cow<'a, [u8]>,
 }
 
 /// Metadata keys of checksums start with this.
@@ -25,6 +27,9 @@ const CHECKSUM: &str = "checksum.";
 
 /// The checksum of all other metadata.
 const METADATA_CHECKSUM: &str = "checksum";
+
+/// Names of files that are being written start with this.
+const TEMPORARY: &str = ".burnish-";
 
 const DTYPES: [(&str, Dtype); 13] = [
     ("bool", Dtype::BOOL),
@@ -43,7 +48,12 @@ const DTYPES: [(&str, Dtype); 13] = [
 ];
 
 /// Writes a file that is whole or absent whatever happens: a temporary name beside it, fsync, rename, fsync of the folder.
-pub fn write(path: &Path, arrays: &BTreeMap<String, StoredArray>, metadata: &BTreeMap<String, String>) -> Result<()> {
+/// What a killed writer left in the folder is removed.
+pub fn write(
+    path: &Path,
+    arrays: &BTreeMap<String, StoredArray<'_>>,
+    metadata: &BTreeMap<String, String>,
+) -> Result<()> {
     let mut views = Vec::with_capacity(arrays.len());
     let mut all: HashMap<String, String> = metadata.clone().into_iter().collect();
     for (name, array) in arrays {
@@ -62,7 +72,7 @@ pub fn write(path: &Path, arrays: &BTreeMap<String, StoredArray>, metadata: &BTr
 }
 
 /// Reads a file; checksums that are there must agree.
-pub fn read(path: &Path) -> Result<(BTreeMap<String, StoredArray>, BTreeMap<String, String>)> {
+pub fn read(path: &Path) -> Result<(BTreeMap<String, StoredArray<'static>>, BTreeMap<String, String>)> {
     let bytes = fs::read(path).map_err(|error| Error::Io(error.kind(), format!("{}: {error}", path.display())))?;
     let damaged = |what: String| Error::value(format!("{}: {what}", path.display()));
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| damaged(error.to_string()))?;
@@ -89,9 +99,9 @@ pub fn read(path: &Path) -> Result<(BTreeMap<String, StoredArray>, BTreeMap<Stri
     Ok((arrays, metadata.into_iter().collect()))
 }
 
-fn stored(view: TensorView<'_>) -> Option<StoredArray> {
+fn stored(view: TensorView<'_>) -> Option<StoredArray<'static>> {
     let (dtype, _) = DTYPES.into_iter().find(|(_, known)| *known == view.dtype())?;
-    Some(StoredArray { dtype: dtype.to_owned(), shape: view.shape().to_vec(), bytes: view.data().to_vec() })
+    Some(StoredArray { dtype: dtype.to_owned(), shape: view.shape().to_vec(), bytes: view.data().to_vec().into() })
 }
 
 fn checksum(name: &str, dtype: &str, shape: &[usize], bytes: &[u8]) -> String {
@@ -116,14 +126,40 @@ fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let mut file = tempfile::Builder::new().prefix(".burnish-").tempfile_in(folder)?;
+    let mut file = temporary(folder)?;
     file.write_all(bytes)?;
     file.as_file().set_permissions(permissions(path)?)?;
     file.as_file().sync_all()?;
     file.persist(path)?;
     #[cfg(unix)]
     File::open(folder)?.sync_all()?;
+    remove_orphans(folder);
     Ok(())
+}
+
+/// A file that is locked as long as its writer lives, which tells it from an orphan.
+fn temporary(folder: &Path) -> std::io::Result<NamedTempFile> {
+    loop {
+        let file = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(folder)?;
+        // A file system without locks has no orphans removed.
+        let _ = file.as_file().lock();
+        // Another writer may have taken it for an orphan before it was locked.
+        if file.path().exists() {
+            return Ok(file);
+        }
+    }
+}
+
+/// Removes temporary files that nobody writes any more; the next write tries again where that fails.
+fn remove_orphans(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(TEMPORARY)) {
+        if File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// Those of the file that is replaced, or those that a new file would have.
@@ -161,13 +197,13 @@ fn umask() -> u32 {
 mod tests {
     use super::*;
 
-    type Contents = (BTreeMap<String, StoredArray>, BTreeMap<String, String>);
+    type Contents = (BTreeMap<String, StoredArray<'static>>, BTreeMap<String, String>);
 
     fn contents() -> Contents {
         let array = |dtype: &str, shape: &[usize], bytes: Vec<u8>| StoredArray {
             dtype: dtype.to_owned(),
             shape: shape.to_vec(),
-            bytes,
+            bytes: bytes.into(),
         };
         let arrays = [
             ("dense.kernel", array("float32", &[2, 3], (0..24).collect())),
@@ -200,8 +236,10 @@ mod tests {
         let path = folder.path().join("all");
         for (dtype, stored) in DTYPES {
             let bytes: Vec<u8> = (0..3 * stored.bitsize() / 8).map(|byte| byte as u8 % 2).collect();
-            let arrays =
-                BTreeMap::from([("x".to_owned(), StoredArray { dtype: dtype.to_owned(), shape: vec![3, 1], bytes })]);
+            let arrays = BTreeMap::from([(
+                "x".to_owned(),
+                StoredArray { dtype: dtype.to_owned(), shape: vec![3, 1], bytes: bytes.into() },
+            )]);
             write(&path, &arrays, &BTreeMap::new()).expect("written");
             assert_eq!(read(&path).expect("read"), (arrays, BTreeMap::new()));
         }
@@ -243,15 +281,15 @@ mod tests {
         let view = TensorView::new(Dtype::F32, vec![2], &bytes).expect("a view");
         fs::write(&path, safetensors::serialize([("x", view)], None).expect("serialised")).expect("written");
         let (arrays, metadata) = read(&path).expect("read");
-        assert_eq!((arrays["x"].bytes.as_slice(), metadata.len()), (bytes.as_slice(), 0));
+        assert_eq!((arrays["x"].bytes.as_ref(), metadata.len()), (bytes.as_slice(), 0));
     }
 
     #[test]
     fn a_failed_write_leaves_the_old_file_and_nothing_else() {
         let (folder, path, expected) = written();
         let (arrays, metadata) = contents();
-        let wrong = StoredArray { dtype: "float32".to_owned(), shape: vec![5], bytes: vec![0; 4] };
-        let unknown = StoredArray { dtype: "complex64".to_owned(), shape: vec![], bytes: vec![0; 8] };
+        let wrong = StoredArray { dtype: "float32".to_owned(), shape: vec![5], bytes: vec![0; 4].into() };
+        let unknown = StoredArray { dtype: "complex64".to_owned(), shape: vec![], bytes: vec![0; 8].into() };
         for bad in [wrong, unknown] {
             let mut arrays = arrays.clone();
             arrays.insert("bad".to_owned(), bad);
@@ -267,6 +305,16 @@ mod tests {
         left.sort();
         assert_eq!(left, ["blocked", "weights.safetensors"]);
         assert!(write(&folder.path().join("absent").join("x"), &arrays, &metadata).is_err());
+    }
+
+    #[test]
+    fn what_a_killed_writer_left_is_removed_and_what_is_being_written_is_not() {
+        let (folder, path, (arrays, metadata)) = written();
+        let orphan = folder.path().join(".burnish-killed");
+        fs::write(&orphan, b"half").expect("written");
+        let alive = temporary(folder.path()).expect("a file");
+        write(&path, &arrays, &metadata).expect("written");
+        assert!(!orphan.exists() && alive.path().exists());
     }
 
     #[cfg(unix)]

@@ -1,9 +1,11 @@
 //! Files of arrays.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use burnish_engine::storage::{self, StoredArray};
+use numpy::PyReadonlyArray1;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -13,20 +15,34 @@ use crate::types::{Array, Arrays, Named};
 /// Writes a safetensors file, a checksum per tensor, whole or absent whatever happens.
 #[pyfunction]
 pub fn write_arrays(py: Python<'_>, path: PathBuf, arrays: Arrays<'_>, metadata: Named<String>) -> PyResult<()> {
-    let arrays =
-        arrays.0.into_iter().map(|(name, array)| Ok((name, stored(&array)?))).collect::<PyResult<BTreeMap<_, _>>>()?;
+    let lent = arrays.0.iter().map(|(name, array)| Ok((name, Lent::new(array)?))).collect::<PyResult<Vec<_>>>()?;
+    let arrays = lent.iter().map(|(name, lent)| Ok(((*name).clone(), lent.stored()?))).collect::<PyResult<_>>()?;
     enter(py, || storage::write(&path, &arrays, &metadata.0))
 }
 
-fn stored(Array(array): &Array<'_>) -> PyResult<StoredArray> {
-    let numpy = array.py().import("numpy")?;
-    let dtype = array.getattr("dtype")?.call_method1("newbyteorder", ("<",))?;
-    let array = numpy.call_method1("asarray", (array, dtype))?;
-    Ok(StoredArray {
-        dtype: array.getattr("dtype")?.getattr("name")?.extract()?,
-        shape: array.getattr("shape")?.extract()?,
-        bytes: array.call_method0("tobytes")?.extract()?,
-    })
+/// An array whose elements lie in a row, lent for as long as it is written.
+struct Lent<'py> {
+    dtype: String,
+    shape: Vec<usize>,
+    bytes: PyReadonlyArray1<'py, u8>,
+}
+
+impl<'py> Lent<'py> {
+    fn new(Array(array): &Array<'py>) -> PyResult<Self> {
+        let numpy = array.py().import("numpy")?;
+        let dtype = array.getattr("dtype")?.call_method1("newbyteorder", ("<",))?;
+        let rows = numpy.call_method1("ascontiguousarray", (array, &dtype))?;
+        Ok(Self {
+            dtype: dtype.getattr("name")?.extract()?,
+            shape: array.getattr("shape")?.extract()?,
+            bytes: rows.call_method1("reshape", (-1,))?.call_method1("view", ("uint8",))?.extract()?,
+        })
+    }
+
+    fn stored(&self) -> PyResult<StoredArray<'_>> {
+        let bytes = Cow::Borrowed(self.bytes.as_slice()?);
+        Ok(StoredArray { dtype: self.dtype.clone(), shape: self.shape.clone(), bytes })
+    }
 }
 
 /// Reads a safetensors file: arrays and metadata. A checksum that disagrees raises ValueError.

@@ -10,7 +10,7 @@ use numpy::{PyArray1, PyArrayMethods};
 use pyo3::prelude::*;
 
 use crate::arrays::{self, HostArray};
-use crate::door::{enter, enter_long};
+use crate::door::{enter, enter_long, lock};
 use crate::program::{Program, copy};
 use crate::types::{self, Array, Named, Numbers};
 
@@ -19,6 +19,8 @@ use crate::types::{self, Array, Named, Numbers};
 #[derive(Debug)]
 pub struct Session {
     session: Mutex<burnish_engine::Session>,
+    /// What a signal raised while the last run trained.
+    signal: Mutex<Option<PyErr>>,
     device: String,
     precision: &'static str,
 }
@@ -74,7 +76,12 @@ impl Session {
             let name = device.name();
             let program = Arc::new(copy(program));
             let session = burnish_engine::Session::new(program, device, precision, seed, &mut arrays)?;
-            Ok(Self { session: Mutex::new(session), device: name, precision: precision.name() })
+            Ok(Self {
+                session: Mutex::new(session),
+                signal: Mutex::default(),
+                device: name,
+                precision: precision.name(),
+            })
         })
     }
 
@@ -144,7 +151,8 @@ impl Session {
         self.run(py, |session, _| session.load_optimizer_state(arrays))
     }
 
-    /// Trains on micro-batches of the rows in `order` (all in sequence if None); returns a record of each.
+    /// Trains on micro-batches of the rows in `order` (all in sequence if None); returns a record of each that was done: of
+    /// some if a signal came, whose exception `signalled` raises.
     #[pyo3(signature = (inputs, order, *, batch_size, learning_rates, sample_weight = None, epoch = 0, first_step = 0))]
     #[allow(clippy::too_many_arguments)]
     fn train<'py>(
@@ -158,9 +166,11 @@ impl Session {
         epoch: u64,
         first_step: u64,
     ) -> PyResult<types::Arrays<'py>> {
+        self.signalled()?;
         let views = views(&inputs)?;
         let weight = weight_view(sample_weight.as_ref())?;
-        let (records, parameters) = self.run(py, |session, interrupt| {
+        let mut done = None;
+        let outcome = self.run(py, |session, interrupt| {
             let chunk = Chunk {
                 order: order.as_ref().map(|order| order.0.as_slice()),
                 batch_size,
@@ -170,9 +180,20 @@ impl Session {
                 first_step,
             };
             let records = session.train(&views, &chunk, interrupt)?;
-            Ok((records, session.trained()?.len()))
-        })?;
+            done = Some((records, session.trained()?.len()));
+            Ok(())
+        });
+        let Some((records, parameters)) = done else {
+            return Err(outcome.expect_err("nothing was done"));
+        };
+        // Of work that succeeded, the only error is a signal's.
+        *lock(&self.signal) = outcome.err();
         records_dict(py, records, parameters)
+    }
+
+    /// Raises the exception of the signal that came while `train` last ran, if one did, once.
+    fn signalled(&self) -> PyResult<()> {
+        lock(&self.signal).take().map_or(Ok(()), Err)
     }
 
     /// Closes an open accumulation group with an update and returns its record; None if there is none.

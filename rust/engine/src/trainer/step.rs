@@ -18,7 +18,8 @@ use crate::{Error, Interrupt, Number, Result};
 impl Session {
     /// Trains on a chunk of micro-batches: gather, forward, gradients, clip, update.
     ///
-    /// After an error or an interrupt the state is that of the last whole update.
+    /// After an error or an interrupt the state is that of the last whole micro-batch. An interrupt is an error before the
+    /// first one; after that the records of what was done come back.
     pub fn train(&mut self, inputs: &Inputs, chunk: &Chunk<'_>, interrupt: &Interrupt) -> Result<Records> {
         let outputs = self.outputs("training")?;
         let rows = self.check(inputs, &outputs.plan, chunk.sample_weight)?;
@@ -41,9 +42,14 @@ impl Session {
             let watch = address[1].is_multiple_of(ACTIVATIONS_EVERY).then(Watch::default);
             // The rates are those of updates in a row: what a skipped one did not use is the next one's.
             let rate = chunk.learning_rates[step.saturating_sub(accumulate * skipped)];
+            let loss_scale = self.loss_scale();
+            let record =
+                match self.train_step(&outputs, inputs, rows, &weights, rate, address, watch.clone(), interrupt) {
+                    Err(Error::Interrupted) if step > 0 => break,
+                    record => record?,
+                };
             records.learning_rate.push(rate);
-            records.loss_scale.extend(self.loss_scale());
-            let record = self.train_step(&outputs, inputs, rows, &weights, rate, address, watch.clone(), interrupt)?;
+            records.loss_scale.extend(loss_scale);
             skipped += usize::from(record.update.as_ref().is_some_and(|update| !update.finite));
             records.push(record);
             if let Some(watch) = watch {
