@@ -153,13 +153,18 @@ class Session:
         """
         The layers whose zero activations are counted: columns of "activations.zeros" and "activations.dead".
         """
+    def signalled(self, /) -> None:
+        """
+        Raises the exception of the signal that came while `train` last ran, if one did, once.
+        """
     def state(self, /) -> dict[str, NDArray[Any]]:
         """
         Parameters and buffers by path, copied.
         """
     def train(self, /, inputs: Mapping[str, NDArray[Any]], order: NDArray[int64] | None, *, batch_size: SupportsIndex, learning_rates: NDArray[float64], sample_weight: NDArray[Any] | None = None, epoch: SupportsIndex = 0, first_step: SupportsIndex = 0) -> dict[str, NDArray[Any]]:
         """
-        Trains on micro-batches of the rows in `order` (all in sequence if None); returns a record of each.
+        Trains on micro-batches of the rows in `order` (all in sequence if None); returns a record of each that was done: of
+        some if a signal came, whose exception `signalled` raises.
         """
     def trained(self, /) -> list[str]:
         """

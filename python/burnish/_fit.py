@@ -10,16 +10,18 @@ import numpy as np
 
 from ._evaluate import evaluate
 from ._monitor import EpochMonitor, split_records
+from ._resume import restore, restore_model
 from ._sources import Pacer
-from .optimizers import learning_rate_at, learning_rates
+from .optimizers import learning_rate_at, learning_rates, plain_learning_rate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     import numpy.typing as npt
 
     from ._data import Data
     from ._runtime import Core, Runtime
+    from ._snapshot import Stored
     from ._sources import Piece, Source
     from .callbacks.collection import CallbackList
     from .history import History
@@ -46,6 +48,14 @@ class Meter:
             self._sums[name] = _added(self._sums.get(name, 0.0), products)
         self._weight = _added(self._weight, weight)
 
+    def state(self) -> dict[str, Any]:
+        """Return the sums, for a checkpoint."""
+        return {"sums": {**self._sums}, "weight": self._weight}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from such sums."""
+        self._sums, self._weight = state["sums"], state["weight"]
+
     def means(self) -> dict[str, float]:
         """Return the means so far."""
         weight = self._weight or 1.0
@@ -57,7 +67,10 @@ def _added(total: float, values: npt.NDArray[Any]) -> float:
 
 
 def train_piece(core: Core, runtime: Runtime, piece: Piece) -> Records:
-    """Run some micro-batches and count them; return a column for each number of the records."""
+    """Run some micro-batches and count them; return a column for each number of the records.
+
+    After a signal these are fewer; its exception waits in `session.signalled`.
+    """
     compiled, position = runtime.built.compiled, core.position
     accumulate = 1 if compiled is None else compiled.accumulate
     updates = position.updates(piece.batches, accumulate)
@@ -71,9 +84,10 @@ def train_piece(core: Core, runtime: Runtime, piece: Piece) -> Records:
         epoch=position.epoch,
         first_step=position.batch,
     )
-    steps = np.arange(position.batch, position.batch + piece.batches)
-    closing = (position.pending + 1 + np.arange(piece.batches)) % accumulate == 0
-    position.advance(piece.batches, accumulate, int(np.count_nonzero(records["finite"] & closing)))
+    done = len(records["loss"])
+    steps = np.arange(position.batch, position.batch + done)
+    closing = (position.pending + 1 + np.arange(done)) % accumulate == 0
+    position.advance(done, accumulate, int(np.count_nonzero(records["finite"] & closing)))
     return {"step": steps, **records}
 
 
@@ -99,6 +113,7 @@ class Run:
         validation_batch_size: int,
         callbacks: CallbackList,
         history: History,
+        settings: dict[str, Any],
     ) -> None:
         self.model = model
         self.core = core
@@ -107,11 +122,16 @@ class Run:
         self.validation_batch_size = validation_batch_size
         self.callbacks = callbacks
         self.history = history
+        self.settings = settings
         self.position = core.position
+        self.first_rate = core.learning_rate
         self.hooked = callbacks.wants("on_train_batch_begin", "on_train_batch_end")
         self.pacer = Pacer(single=self.hooked)
+        self.epoch = 0  # the one that is running, or the next one
+        self.step = 0  # batches done since the run's start, whatever was resumed in between
+        self._counted: int | None = None  # batches of this epoch in step, means and history, while batches are trained
         self._warned = False
-        self._monitor = EpochMonitor()
+        self._meter, self._monitor = Meter(), EpochMonitor()
         self._logs: dict[str, float] = {}
 
     @property
@@ -119,46 +139,124 @@ class Run:
         """The model's engine side of now: a callback may have frozen layers or compiled anew."""
         return self.core.ready()
 
-    def run(self, first: int, epochs: int) -> None:
+    def run(self, first: int, epochs: int, stored: Stored | None = None) -> None:
         """Train from epoch `first` up to `epochs`; however it ends, the model is usable and the history kept."""
-        close_group(self.core, self.runtime)
-        if self.position.batch:
-            self.position.next_epoch()
-        self.core.run = self
+        self.core.run, self.epoch = self, first
         try:
-            self.callbacks.begin()
-            for epoch in range(first, epochs):
-                if self.model.stop_training:
-                    break
-                self._epoch(epoch)
-        except BaseException:
+            self._begin(stored)
+            while (self.epoch < epochs and not self.model.stop_training) or self.position.batch:
+                self._epoch(self.epoch)
+            for checkpoint in self.callbacks.checkpoints:
+                checkpoint.save(self)
+        except BaseException as error:
+            self._save_at_interrupt(error)
             if self.core.runtime is not None:
                 self.position.recover(self.core.runtime.drop_open_group())
+            self.callbacks.end(self._logs, error)
             raise
+        else:
+            self.callbacks.end(self._logs)
         finally:
+            self.core.run, self.core.left_rate = None, (self.core.learning_rate, self.first_rate)
+
+    def place(self) -> tuple[int, int, int]:
+        """Return epoch, batches since the run's start, and batches of this epoch."""
+        return self.epoch, self.step, self.position.batch
+
+    def state(self) -> dict[str, Any]:
+        """Return how far the run has come, for a checkpoint; the model, callbacks and history are kept beside it."""
+        return {
+            "digest": self.runtime.digest,
+            "settings": self.settings,
+            "device": self.runtime.session.device,
+            "epoch": self.epoch,
+            "step": self.step,
+            "stopped": self.model.stop_training,
+            "warned": self._warned,
+            "logs": {name: float(value) for name, value in self._logs.items()},
+            "learning_rate": {
+                "first": plain_learning_rate(self.first_rate),
+                "now": plain_learning_rate(self.core.learning_rate),
+            },
+            "means": self._meter.state(),
+            "figures": self._monitor.state(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from such a state, the model's position being there already."""
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.model.stop_training, self._warned, self._logs = state["stopped"], state["warned"], state["logs"]
+        self._meter.load_state(state["means"])
+        self._monitor.load_state(state["figures"])
+        self.history.load_state(state["history"])
+
+    def _begin(self, stored: Stored | None) -> None:
+        if stored is None:
+            close_group(self.core, self.runtime)
+            if self.position.batch:
+                self.position.next_epoch()
+            self.callbacks.begin()
+            return
+        # Hooks see the model as it was, and then it is put back as it was, whatever they did.
+        restore_model(self.core, stored)
+        self.callbacks.begin()
+        if self.position.batch:
+            self.callbacks("on_epoch_begin", stored.run["epoch"], {})
+        notes = restore(self, stored)
+        if self.callbacks.params.get("verbose"):
+            print(f"resuming from {stored.path.name}: epoch {self.epoch + 1}, batch {self.position.batch}")
+            for note in notes:
+                print(f"  {note}")
+
+    def _save_at_interrupt(self, error: BaseException) -> None:
+        """Write a last checkpoint when Ctrl-C (or what a signal handler raised) came between two batches."""
+        runtime = self.core.runtime
+        if isinstance(error, Exception) or runtime is None or self._counted != self.position.batch:
+            return
+        if runtime.stands_at(self.position):
             try:
-                self.callbacks.end(self._logs)
-            finally:
-                self.core.run = None
+                for checkpoint in self.callbacks.checkpoints:
+                    checkpoint.save(self)
+            except Exception as failed:
+                error.add_note(f"and no last checkpoint was written: {type(failed).__name__}: {failed}")
+
+    def _look_ahead(self) -> None:
+        """Have the next piece end where a callback wants it to."""
+        stop = self.callbacks.next_stop(self.step)
+        self.pacer.room = None if stop is None else stop - self.step
+
+    def _pieces(self) -> Iterator[Piece]:
+        """Return what is left of the epoch."""
+        start = self.position.batch
+        if start and self.model.stop_training:
+            return
+        yield from self.source.pieces(self.position.epoch, self.pacer, start)
 
     def _epoch(self, epoch: int) -> None:
-        self.callbacks("on_epoch_begin", epoch, {})
-        meter, self._monitor = Meter(), EpochMonitor()
-        for piece in self.source.pieces(self.position.epoch, self.pacer):
-            self._piece(epoch, piece, meter)
+        if self.position.batch == 0:
+            self.callbacks("on_epoch_begin", epoch, {})
+            self._meter, self._monitor = Meter(), EpochMonitor()
+        self._counted = self.position.batch
+        self._look_ahead()
+        for piece in self._pieces():
+            self._piece(epoch, piece)
             if self.model.stop_training:
                 break
+        self._counted = None
         made = close_group(self.core, self.runtime)
         columns, tables = split_records(made)
         self.history.close_group(columns)
         self._monitor.add(tables, self.runtime)
         self.position.next_epoch()
         self.history.add_movements(self._monitor)
-        self._logs = {**meter.means(), **self._validate()}
+        self._logs = {**self._meter.means(), **self._validate()}
         self.callbacks("on_epoch_end", epoch, self._logs)
         self.history.add_epoch(epoch, self._logs)
+        self.epoch += 1
+        for checkpoint in self.callbacks.checkpoints:
+            checkpoint.after_epoch(self)
 
-    def _piece(self, epoch: int, piece: Piece, meter: Meter) -> None:
+    def _piece(self, epoch: int, piece: Piece) -> None:
         batch = self.position.batch
         if self.hooked:
             self.callbacks("on_train_batch_begin", batch, {})
@@ -167,13 +265,20 @@ class Run:
         records, tables = split_records(train_piece(self.core, runtime, piece))
         self._monitor.add(tables, runtime)
         self.pacer.note(piece.batches, time.perf_counter() - started)
-        meter.add(records, ["loss", *(f"metric.{name}" for name in runtime.built.metrics)])
+        self._meter.add(records, ["loss", *(f"metric.{name}" for name in runtime.built.metrics)])
         self.history.add_steps(_columns(epoch, records))
         self._warn(epoch, records)
-        logs = meter.means()
+        self.step += self.position.batch - batch
+        self._counted = self.position.batch
+        logs = self._meter.means()
         if self.hooked:
             self.callbacks("on_train_batch_end", batch, logs)
-        self.callbacks.progress(self.position.batch, logs)
+        rows = piece.batch_size if piece.order is None else len(piece.order)
+        self.callbacks.progress(self.position.batch, logs, rows)
+        for checkpoint in self.callbacks.checkpoints:
+            checkpoint.after_batches(self)
+        runtime.session.signalled()
+        self._look_ahead()
 
     def _validate(self) -> dict[str, float]:
         if self.validation is None:

@@ -57,6 +57,14 @@ class EpochMonitor:
         for key, total, count in zip(keys, sums, counts, strict=True):
             self._sums[key] = float(total), self._sums.get(key, (0.0, 0))[1] + int(count)
 
+    def state(self) -> list[list[Any]]:
+        """Return the sums as rows, for a checkpoint."""
+        return [[*key, total, count] for key, (total, count) in self._sums.items()]
+
+    def load_state(self, rows: list[list[Any]]) -> None:
+        """Go on from such rows."""
+        self._sums = {(kind, name, figure): (total, count) for kind, name, figure, total, count in rows}
+
     def means(self, kind: str) -> dict[str, dict[str, float]]:
         """Return the means by name, NaN for what never moved."""
         means: dict[str, dict[str, float]] = {}

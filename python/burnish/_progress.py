@@ -46,7 +46,7 @@ class ProgressBar(Callback):
         """Start the clock."""
         self._epoch, self._started = epoch, time.perf_counter()
 
-    def on_progress(self, done: int, logs: Logs) -> None:
+    def on_progress(self, done: int, logs: Logs, samples: int) -> None:  # noqa: ARG002
         """Draw the bar again if it is time."""
         now = time.perf_counter()
         if not self.bar or now - self._drawn < _PERIOD:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import weakref
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -106,6 +108,17 @@ class Runtime:
         self.session = session
         self._columns: dict[str, list[str]] = {}
 
+    @cached_property
+    def digest(self) -> str:
+        """What tells one program from another: its operations, parameters, loss and metrics."""
+        return hashlib.sha256(self.built.program.to_json().encode()).hexdigest()
+
+    def stands_at(self, position: Position) -> bool:
+        """Say whether the engine has come as far as the position says."""
+        state = self.session.optimizer_state()
+        engine = int(state["updates"]), int(state["accumulated_batches"])
+        return engine == (position.applied, position.pending)
+
     @property
     def trains(self) -> bool:
         """Whether there is a loss, and so an optimizer."""
@@ -164,6 +177,7 @@ class Core:
         self.rules: Rules = ()
         self.runtime: Runtime | None = None
         self.run: Run | None = None  # the fit that is running
+        self.left_rate: tuple[LearningRate, LearningRate] | None = None  # by the last fit, and what it began with
         self.position = Position()
         self.arrange: Callable[[Any], Any] = lambda x: x
         self.known_inputs: Callable[[], Signature | None] = lambda: None
@@ -211,11 +225,11 @@ class Core:
     @contextmanager
     def unchanged_on_error(self) -> Generator[None]:
         """Forget what was built for arguments that turn out to be wrong."""
-        runtime, updates_per_epoch = self.runtime, self.position.updates_per_epoch
+        runtime, rules, updates_per_epoch = self.runtime, self.rules, self.position.updates_per_epoch
         try:
             yield
         except BaseException:
-            self.runtime, self.position.updates_per_epoch = runtime, updates_per_epoch
+            self.runtime, self.rules, self.position.updates_per_epoch = runtime, rules, updates_per_epoch
             raise
 
     def ready(self) -> Runtime:

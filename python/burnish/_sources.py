@@ -37,6 +37,12 @@ class Pacer:
     def __init__(self, *, single: bool) -> None:
         self._single = single
         self.batches = 1
+        self.room: int | None = None
+        """How many at most, if a callback has the engine pause then."""
+
+    def next(self, left: int) -> int:
+        """Return how many of the micro-batches that are left go to the engine now."""
+        return min(self.batches, left) if self.room is None else min(self.batches, left, self.room)
 
     def note(self, batches: int, seconds: float) -> None:
         """Learn from how long a piece took; grow by no more than four times at once."""
@@ -50,8 +56,12 @@ class Source(Protocol):
 
     steps: int | None
 
-    def pieces(self, epoch: int, pacer: Pacer) -> Iterator[Piece]:
-        """Return the pieces of an epoch."""
+    def pieces(self, epoch: int, pacer: Pacer, start: int = 0) -> Iterator[Piece]:
+        """Return the pieces of an epoch from a batch on."""
+        ...
+
+    def description(self) -> dict[str, Any]:
+        """Return what decides which rows a batch has."""
         ...
 
 
@@ -65,11 +75,15 @@ class ArraySource:
         self.steps: int | None = self._batches
         self._seed = seed if shuffle else None
 
-    def pieces(self, epoch: int, pacer: Pacer) -> Iterator[Piece]:
-        """Return the pieces of an epoch."""
-        order, size, done = self._order(epoch), self.batch_size, 0
+    def description(self) -> dict[str, Any]:
+        """Return what decides which rows a batch has."""
+        return {"batch_size": self.batch_size, "rows": self.data.rows, "shuffle": self._seed is not None}
+
+    def pieces(self, epoch: int, pacer: Pacer, start: int = 0) -> Iterator[Piece]:
+        """Return the pieces of an epoch from a batch on."""
+        order, size, done = self._order(epoch), self.batch_size, start
         while done < self._batches:
-            count = min(pacer.batches, self._batches - done)
+            count = pacer.next(self._batches - done)
             rows = order[done * size : (done + count) * size]
             yield Piece(self.data.inputs, rows, self.data.weight, size, count)
             done += count
@@ -122,10 +136,19 @@ class BatchSource:
             raise ValueError("`x` gave no batch when it was read again")
         self._read, self._check = 0, None
 
-    def pieces(self, epoch: int, pacer: Pacer) -> Iterator[Piece]:  # noqa: ARG002  the order is the iterable's
-        """Return the pieces of an epoch."""
+    def description(self) -> dict[str, Any]:
+        """Return what decides which rows a batch has, as far as it is known."""
+        return {"batch_size": None, "rows": None, "shuffle": None}
+
+    def pieces(self, epoch: int, pacer: Pacer, start: int = 0) -> Iterator[Piece]:  # noqa: ARG002  its own order
+        """Return the pieces of an epoch from a batch on; those before it are read and left out."""
+        read = 0
         for data in self.data():
-            yield Piece(data.inputs, None, data.weight, data.rows, 1)
+            read += 1
+            if read > start:
+                yield Piece(data.inputs, None, data.weight, data.rows, 1)
+        if read < start:
+            raise ValueError(f"`x` gave {read} batches, but {start} of this epoch were done before the checkpoint")
 
     def _prepared(self, index: int, batch: Any) -> Data:
         with named(f"batch {index}"):

@@ -22,11 +22,21 @@ if TYPE_CHECKING:
     from ._build import Built
     from ._runtime import Core, Runtime
 
-__all__ = ["Difference", "document_of", "load_weights", "save", "save_weights", "set_parameters", "split_arrays"]
+__all__ = [
+    "Difference",
+    "document_of",
+    "load_weights",
+    "model_arrays",
+    "save",
+    "save_weights",
+    "set_parameters",
+    "split_arrays",
+]
 
 KEY = "burnish"
 VERSION = 1
 _OPTIMIZER = "optimizer/"  # layers' names cannot hold a slash
+RUN = "run/"  # what belongs to a run: see `_snapshot`
 
 
 class Difference(NamedTuple):
@@ -39,9 +49,14 @@ class Difference(NamedTuple):
 
 def save(core: Core, runtime: Runtime, path: str | PathLike[str]) -> None:
     """Write program, arrays, optimizer and position."""
-    arrays = runtime.session.state()
-    arrays |= {f"{_OPTIMIZER}{name}": array for name, array in runtime.optimizer_state().items()}
-    _burnish.write_arrays(os.fsdecode(path), arrays, {KEY: json.dumps(document_of(core, runtime.built))})
+    document = document_of(core, runtime.built)
+    _burnish.write_arrays(os.fsdecode(path), model_arrays(runtime), {KEY: json.dumps(document)})
+
+
+def model_arrays(runtime: Runtime) -> dict[str, Array]:
+    """Return copies of parameters, buffers and the optimizer's arrays, under their names in a file."""
+    optimizer = {f"{_OPTIMIZER}{name}": array for name, array in runtime.optimizer_state().items()}
+    return {**runtime.session.state(), **optimizer}
 
 
 def save_weights(runtime: Runtime, path: str | PathLike[str]) -> None:
@@ -74,17 +89,17 @@ def set_parameters(runtime: Runtime, arrays: Mapping[str, Any], *, strict: bool 
 
 
 def split_arrays(arrays: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Return the model's arrays and the optimizer's."""
-    state = {path: array for path, array in arrays.items() if not path.startswith(_OPTIMIZER)}
+    """Return the model's arrays and the optimizer's; a checkpoint's others are left out."""
+    state = {path: array for path, array in arrays.items() if not path.startswith((_OPTIMIZER, RUN))}
     optimizer = {path.removeprefix(_OPTIMIZER): array for path, array in arrays.items() if path.startswith(_OPTIMIZER)}
     return state, optimizer
 
 
-def document_of(core: Core, built: Built) -> dict[str, Any]:
-    """Return everything but the arrays, as JSON can hold it."""
+def document_of(core: Core, built: Built, *, quiet: bool = False) -> dict[str, Any]:
+    """Return everything but the arrays, as JSON can hold it; unless `quiet`, warn of what it cannot."""
     compiled, position = built.compiled, core.position
     learning_rate = plain_learning_rate(core.learning_rate)
-    if learning_rate is None:
+    if learning_rate is None and not quiet:
         warnings.warn(
             "a function cannot be saved: the loaded model goes on with the learning rate of now; "
             "set `learning_rate` again after loading",
@@ -101,7 +116,7 @@ def document_of(core: Core, built: Built) -> dict[str, Any]:
         "metrics": built.metrics,
         "rows": [list(row) for row in built.rows],
         "rules": [list(rule) for rule in built.rules],
-        "position": vars(position),
+        "position": {**vars(position)},
         "learning_rate": learning_rate_at(core.learning_rate, position) if learning_rate is None else learning_rate,
         "compiled": None
         if compiled is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from ._checks import check_values
@@ -12,6 +13,7 @@ from ._evaluate import evaluate as _evaluate
 from ._evaluate import predict as _predict
 from ._fit import Run, train_piece
 from ._progress import progress
+from ._resume import adopt_rules, check, find, settings_of
 from ._sources import ArraySource, BatchSource, Piece, check_data_signature, unpack
 from .callbacks import Callback
 from .callbacks.collection import CallbackList
@@ -45,6 +47,7 @@ def fit(
     callbacks: Any,
     verbose: Any,
     initial_epoch: Any,
+    resume_from: Any,
     validation_batch_size: Any,
     check_data: Any,
 ) -> History:
@@ -57,7 +60,10 @@ def fit(
     shuffle, check_data = boolean("shuffle", shuffle), boolean("check_data", check_data)
     printing = progress(verbose)
     _one_validation(validation_data, fraction)
+    stored = None if resume_from is None else find(resume_from)
     with core.unchanged_on_error():
+        if stored is not None:
+            adopt_rules(core, stored)
         if is_batches(x):
             _no_arrays_beside_batches(y, sample_weight, fraction)
             source = _batch_source(core, x, class_weight, epochs - initial_epoch)
@@ -80,9 +86,19 @@ def fit(
         several.check_monitors(_log_names(runtime, validated=validation is not None))
         core.position.updates_per_epoch = -(-(source.steps or 0) // compiled.accumulate)
         learning_rate_at(core.learning_rate, core.position)
+        settings = settings_of(core, source, initial_epoch)
+        if stored is not None:
+            check(core, settings, stored)
+        for checkpoint in several.checkpoints:
+            checkpoint.prepare(None if stored is None else stored.path)
+    if resume_from is not None and stored is None and verbose:
+        print(f"no checkpoint in {os.fsdecode(resume_from)!r} yet: starting from the beginning")
+    if stored is not None and core.left_rate is not None and core.learning_rate is core.left_rate[0]:
+        core.learning_rate = core.left_rate[1]
     model.stop_training = False
     model.history = history = History()
-    Run(model, core, source, validation, validation_batch_size, several, history).run(initial_epoch, epochs)
+    run = Run(model, core, source, validation, validation_batch_size, several, history, settings)
+    run.run(initial_epoch, epochs, stored)
     return history
 
 
@@ -103,6 +119,7 @@ def train_on_batch(core: Core, x: Any, y: Any, sample_weight: Any, class_weight:
         data = apply_class_weight(data, class_weight)
         _check_classes(class_weight, runtime)
     records = train_piece(core, runtime, Piece(data.inputs, None, data.weight, data.rows, 1))
+    runtime.session.signalled()
     names = ["loss", *(f"metric.{name}" for name in runtime.built.metrics)]
     return {name.removeprefix("metric."): float(records[name][0]) for name in names}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -79,12 +80,46 @@ class History:
     def add_steps(self, columns: dict[str, npt.NDArray[Any]]) -> None:
         """Append rows for steps."""
         self._steps.append(columns)
+        # Parts grow like powers of two, so that there are few of them and each row is copied a few times only.
+        while len(self._steps) > 1 and _to_be_joined(*self._steps[-2:]):
+            last = self._steps.pop()
+            self._steps[-1] = {name: np.concatenate([part, last[name]]) for name, part in self._steps[-1].items()}
 
     def close_group(self, values: dict[str, npt.NDArray[Any]]) -> None:
         """Complete the last step with the update that closed its accumulation group."""
-        for name in ("gradient_norm", "update_ratio", "finite"):
-            if name in values and self._steps:
-                self._steps[-1][name][-1] = values[name][0]
+        if not self._steps:
+            return
+        for name in {"gradient_norm", "update_ratio", "finite"} & set(values):
+            # A copy: a checkpoint may be reading the column.
+            column = self._steps[-1][name].copy()
+            column[-1] = values[name][0]
+            self._steps[-1] = {**self._steps[-1], name: column}
+
+    def copy(self) -> History:
+        """Return a history that does not change when this one grows."""
+        copied = History()
+        copied.history = {name: [*values] for name, values in self.history.items()}
+        copied.epoch = [*self.epoch]
+        for mine, other in ((self.parameters, copied.parameters), (self.activations, copied.activations)):
+            for name, figures in mine.items():
+                other[name] = {figure: [*values] for figure, values in figures.items()}
+        copied._steps = [*self._steps]
+        return copied
+
+    def state(self) -> dict[str, Any]:
+        """Return everything, columns of numbers as arrays, for a checkpoint."""
+        nested = ("parameters", "activations")
+        figures = {
+            kind: {name: _as_arrays(columns) for name, columns in getattr(self, kind).items()} for kind in nested
+        }
+        return {"history": _as_arrays(self.history), "epoch": [*self.epoch], **figures, "steps": self.steps}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        self.history, self.epoch = _as_lists(state["history"]), state["epoch"]
+        for kind in ("parameters", "activations"):
+            setattr(self, kind, {name: _as_lists(columns) for name, columns in state[kind].items()})
+        self._steps = [state["steps"]] if state["steps"] else []
 
     def to_pandas(self) -> Any:
         """Return the epochs as a `pandas.DataFrame` indexed by epoch."""
@@ -141,3 +176,19 @@ def _draw(axis: Any, name: str, epochs: list[int], history: dict[str, list[float
             axis.plot(numbers[: len(history[curve])], history[curve], label=label)
     axis.set(xlabel="epoch", ylabel=name)
     axis.legend()
+
+
+def _as_arrays(columns: dict[str, list[Any]]) -> dict[str, Any]:
+    """Return columns of numbers as arrays of float64, others as they are."""
+    return {
+        name: np.array(values, np.float64) if all(isinstance(value, numbers.Real) for value in values) else values
+        for name, values in columns.items()
+    }
+
+
+def _as_lists(columns: dict[str, Any]) -> dict[str, list[Any]]:
+    return {name: values.tolist() if isinstance(values, np.ndarray) else values for name, values in columns.items()}
+
+
+def _to_be_joined(part: dict[str, npt.NDArray[Any]], last: dict[str, npt.NDArray[Any]]) -> bool:
+    return part.keys() == last.keys() and len(part["step"]) <= len(last["step"])

@@ -185,6 +185,7 @@ class Model(Layer):
         callbacks: Any = (),
         verbose: Any = "auto",
         initial_epoch: int = 0,
+        resume_from: str | PathLike[str] | None = None,
         validation_batch_size: int | None = None,
         check_data: bool = True,
     ) -> History:
@@ -217,6 +218,10 @@ class Model(Layer):
             0: silent; 1 and "auto": a progress bar on a terminal, else as 2; 2: a line an epoch.
         initial_epoch : int, default 0
             The number of the first epoch.
+        resume_from : path, optional
+            A directory that `bn.callbacks.Checkpoint` writes to, or one of its files. The run goes on from its newest
+            whole checkpoint and ends with the same bits as if it had never been interrupted, if everything else is
+            the same; `epochs` counts from the run's start. An empty directory starts it. See docs/checkpoints.md.
         validation_batch_size : int, optional
             Rows at once in validation (default 256); memory only.
         check_data : bool, default True
@@ -225,7 +230,8 @@ class Model(Layer):
         Raises
         ------
         ValueError, TypeError
-            Before the first step, if anything does not fit; the model is then as before.
+            Before the first step, if anything does not fit, a checkpoint of another run included; the model is then
+            as before.
         KeyboardInterrupt
             Within a second of Ctrl-C; the model has made its last whole update and can be used, saved and trained on.
         """
@@ -244,6 +250,7 @@ class Model(Layer):
             callbacks=callbacks,
             verbose=verbose,
             initial_epoch=initial_epoch,
+            resume_from=resume_from,
             validation_batch_size=validation_batch_size,
             check_data=check_data,
         )

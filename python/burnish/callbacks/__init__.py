@@ -6,9 +6,10 @@ otherwise in chunks of about a tenth of a second. The result is the same to the 
 
 from .averaging import EMA, SWA
 from .base import Callback, LambdaCallback
-from .logs import CSVLogger
+from .checkpoint import Checkpoint
+from .logs import CSVLogger, Timer
 from .monitoring import Monitor
-from .rates import LearningRateScheduler
+from .rates import LearningRateScheduler, ReduceLROnPlateau
 from .saving import ModelCheckpoint
 from .stopping import EarlyStopping, TerminateOnNaN
 
@@ -17,10 +18,13 @@ __all__ = [
     "SWA",
     "CSVLogger",
     "Callback",
+    "Checkpoint",
     "EarlyStopping",
     "LambdaCallback",
     "LearningRateScheduler",
     "ModelCheckpoint",
     "Monitor",
+    "ReduceLROnPlateau",
     "TerminateOnNaN",
+    "Timer",
 ]

@@ -82,6 +82,14 @@ class SWA(Callback):
         """Begin anew."""
         self.count, self._means = 0, {}
 
+    def state(self) -> dict[str, Any]:
+        """Return the means so far, and of how many."""
+        return {"count": self.count, "means": {**self._means}}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on with them."""
+        self.count, self._means = state["count"], state["means"]
+
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:  # noqa: ARG002
         """Take the weights into the mean."""
         if epoch < self.start_epoch or (epoch - self.start_epoch) % self.every:

@@ -28,6 +28,8 @@ class Callback:
     params: dict[str, Any]
     adds: ClassVar[tuple[str, ...] | None] = None
     """Which names `on_epoch_end` adds to the logs, if that is known."""
+    rank: ClassVar[int | None] = None
+    """At an epoch's end, a callback with a rank waits for those of lower rank, wherever they stand in the list."""
 
     def set_model(self, model: Model) -> None:
         """Take the model."""
@@ -91,6 +93,26 @@ class Callback:
         """Say whether this callback has its own version of a hook."""
         names = (hook, hook.replace("_train_batch_", "_batch_"))
         return any(getattr(getattr(self, name), "__func__", None) is not getattr(Callback, name) for name in names)
+
+    def next_stop(self, step: int) -> int | None:  # noqa: ARG002
+        """Return after how many batches of the run, more than `step`, the engine must pause for this callback.
+
+        The engine gets as many batches at once as take a tenth of a second; `on_progress(done, logs, samples)`, if a
+        callback has it, runs in between: batches done in this epoch, running means, and rows since the last time.
+        None: wherever it suits the engine.
+        """
+        return None
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint has to keep of this callback: plain data that JSON can hold, and arrays.
+
+        A fit that is resumed calls `load_state` with it after `on_train_begin`, and in the middle of an epoch also
+        after `on_epoch_begin`. Callbacks are matched by their class, several of one class by their order in the list.
+        """
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned; lists have taken the place of tuples."""
 
     def needed(self) -> list[tuple[str, str]]:
         """Return the names that must be in the logs at an epoch's end, each after the argument that asks for it."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import TYPE_CHECKING, Any
 
 from .base import Callback, Logs
+from .checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from ..model import Model
@@ -23,13 +25,42 @@ class CallbackList:
                 raise TypeError(f"`callbacks` must hold bn.callbacks.Callback objects, got {callback!r}")
             callback.set_model(model)
             callback.set_params(params)
+        self.params = params
         self.callbacks: list[Callback] = several
+        self.checkpoints = [callback for callback in several if isinstance(callback, Checkpoint)]
+        self._by_rank = _by_rank(several)
+        self._stopping = [callback for callback in several if callback.overrides("next_stop")]
         self._begun: list[Callback] = []
 
     def __call__(self, hook: str, *arguments: Any) -> None:
         """Call a hook of each."""
-        for call in map(operator.attrgetter(hook), self.callbacks):
+        callbacks = self._by_rank if hook == "on_epoch_end" else self.callbacks
+        for call in map(operator.attrgetter(hook), callbacks):
             call(*arguments)
+
+    def next_stop(self, step: int) -> int | None:
+        """Return after how many batches of the run the engine must pause next, if it must."""
+        stops = [stop for callback in self._stopping if (stop := callback.next_stop(step)) is not None and stop > step]
+        return min(stops, default=None)
+
+    def state(self) -> list[tuple[str, dict[str, Any]]]:
+        """Return what callbacks want to be kept, after the names of their classes."""
+        states = [(_type_name(callback), callback.state()) for callback in self.callbacks]
+        return [(name, state) for name, state in states if state]
+
+    def load_state(self, kept: list[dict[str, Any]]) -> list[str]:
+        """Give each its own again; return which have none or are not there any more."""
+        left = [*kept]
+        strangers: list[str] = []
+        for callback in self.callbacks:
+            name = _type_name(callback)
+            mine = next((row for row in left if row["type"] == name), None)
+            if mine is not None:
+                left.remove(mine)
+                callback.load_state(mine["state"])
+            elif callback.overrides("load_state") and callback.state():
+                strangers.append(f"{type(callback).__name__} starts anew: the checkpoint does not hold it")
+        return [*strangers, *(f"{row['type']} of the checkpoint is not among the callbacks" for row in left)]
 
     def check_monitors(self, names: list[str]) -> None:
         """Raise for a name that the logs will not hold, where it is known what they will hold."""
@@ -50,24 +81,52 @@ class CallbackList:
             callback.on_train_begin({})
             self._begun.append(callback)
 
-    def end(self, logs: Logs) -> None:
-        """Tell each that has begun that the fit ends, even if one of them raises; then raise the first such error."""
+    def end(self, logs: Logs, after: BaseException | None = None) -> None:
+        """Tell each that has begun that the fit ends, even if one of them raises; then raise the first such error.
+
+        If the fit ends by an exception, that is the one to be raised, and gets the others as notes.
+        """
         errors: list[BaseException] = []
         for callback in self._begun:
             try:
                 callback.on_train_end(logs)
             except BaseException as error:
                 errors.append(error)
-        if errors:
+        if after is not None:
+            for error in errors:
+                after.add_note(f"and when the fit was ended: {type(error).__name__}: {error}")
+        elif errors:
             raise errors[0]
 
     def wants(self, *hooks: str) -> bool:
         """Say whether any callback has its own version of one of these hooks."""
         return any(callback.overrides(hook) for callback in self.callbacks for hook in hooks)
 
-    def progress(self, done: int, logs: Logs) -> None:
-        """Tell the progress bar how many batches are done, whatever the size of the chunks."""
+    def progress(self, done: int, logs: Logs, samples: int) -> None:
+        """Tell the progress bar how many batches are done and how many rows that added, whatever the chunks' size."""
         for callback in self.callbacks:
             show = getattr(callback, "on_progress", None)
             if show is not None:
-                show(done, logs)
+                show(done, logs, samples)
+
+
+def _type_name(callback: Callback) -> str:
+    """Return the name by which a checkpoint knows a callback's class."""
+    return f"{type(callback).__module__}.{type(callback).__qualname__}"
+
+
+def _by_rank(callbacks: list[Callback]) -> list[Callback]:
+    """Return the callbacks with each that has a rank after all of lower rank; none is called earlier than it stands."""
+    ordered: list[Callback] = []
+    waiting: list[Callback] = []
+    for index, callback in enumerate(callbacks):
+        (ordered if callback.rank is None else waiting).append(callback)
+        lowest = min((later.rank for later in callbacks[index + 1 :] if later.rank is not None), default=math.inf)
+        ready = sorted((one for one in waiting if one.rank is not None and one.rank <= lowest), key=_rank)
+        ordered += ready
+        waiting = [one for one in waiting if one not in ready]
+    return ordered
+
+
+def _rank(callback: Callback) -> int:
+    return callback.rank or 0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import IO, TYPE_CHECKING, ClassVar
+import time
+import warnings
+from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 from .._errors import boolean
 from .base import Callback, Logs
@@ -11,7 +13,7 @@ from .base import Callback, Logs
 if TYPE_CHECKING:
     from os import PathLike
 
-__all__ = ["CSVLogger"]
+__all__ = ["CSVLogger", "Timer"]
 
 
 class CSVLogger(Callback):
@@ -24,7 +26,8 @@ class CSVLogger(Callback):
     separator : str, default ","
         What stands between numbers.
     append : bool, default False
-        Whether an existing file is continued.
+        Whether an existing file is continued. A fit that is resumed always continues its file, from the checkpoint on:
+        rows of epochs that will be trained again are removed.
     """
 
     adds: ClassVar[tuple[str, ...] | None] = ()
@@ -34,11 +37,20 @@ class CSVLogger(Callback):
         self.separator = separator
         self.append = boolean("append", append)
         self._file: IO[str] | None = None
+        self._keep: int | None = None  # how much of the file stays, until the first row is written
 
     def on_train_begin(self, logs: Logs | None = None) -> None:  # noqa: ARG002
-        """Open the file."""
-        self._file = open(self.filename, "a" if self.append else "w", newline="", encoding="utf-8")  # noqa: PTH123, SIM115
-        self._header = self._file.tell() == 0
+        """Open the file; what it holds is removed with the first row, if at all."""
+        self._file = open(self.filename, "a", newline="", encoding="utf-8")  # noqa: PTH123, SIM115
+        self._keep = self._file.tell() if self.append else 0
+
+    def state(self) -> dict[str, Any]:
+        """Return how long the file is."""
+        return {"size": self._keep if self._keep is not None or self._file is None else self._file.tell()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Keep the rows that were written by then."""
+        self._keep = state["size"]
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Write a row."""
@@ -46,16 +58,61 @@ class CSVLogger(Callback):
             return
         import csv
 
+        if self._keep is not None:
+            self._cut(self._file, self._keep)
+            self._keep = None
         row = {"epoch": epoch, **(logs or {})}
         writer = csv.writer(self._file, delimiter=self.separator)
-        if self._header:
+        if self._file.tell() == 0:
             writer.writerow(row)
-            self._header = False
         writer.writerow(row.values())
         self._file.flush()
+
+    def _cut(self, file: IO[str], size: int) -> None:
+        if file.tell() < size:
+            warnings.warn(
+                f"{self.filename!r} is shorter than when the checkpoint was written: rows are missing",
+                RuntimeWarning,
+                stacklevel=5,
+            )
+            return
+        file.truncate(size)
+        file.seek(size)
 
     def on_train_end(self, logs: Logs | None = None) -> None:  # noqa: ARG002
         """Close the file."""
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+class Timer(Callback):
+    """Put "seconds" and "samples_per_second" of an epoch's training batches into its logs; validation is left out."""
+
+    adds: ClassVar[tuple[str, ...] | None] = ("seconds", "samples_per_second")
+
+    def __init__(self) -> None:
+        self._seconds, self._samples, self._since = 0.0, 0, 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:  # noqa: ARG002
+        """Start the clock."""
+        self._seconds, self._samples, self._since = 0.0, 0, time.perf_counter()
+
+    def on_progress(self, done: int, logs: Logs, samples: int) -> None:  # noqa: ARG002
+        """Take the time since the last piece."""
+        now = time.perf_counter()
+        self._seconds, self._samples, self._since = self._seconds + now - self._since, self._samples + samples, now
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:  # noqa: ARG002
+        """Note the figures."""
+        if logs is not None:
+            logs["seconds"] = self._seconds
+            logs["samples_per_second"] = self._samples / max(self._seconds, 1e-9)
+
+    def state(self) -> dict[str, Any]:
+        """Return time and samples of this epoch so far."""
+        return {"seconds": self._seconds, "samples": self._samples}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Count on from there."""
+        self._seconds, self._samples, self._since = state["seconds"], state["samples"], time.perf_counter()

@@ -37,6 +37,8 @@ class ModelCheckpoint(Watcher):
         The value to be better than at first.
     """
 
+    rank = 2
+
     def __init__(  # noqa: PLR0917  Keras's order
         self,
         filepath: str | PathLike[str],

@@ -31,6 +31,14 @@ class Watcher(Callback):
         self._sign = 1.0 if largest else -1.0
         self.best = (-self._sign * math.inf) if self._start is None else self._start
 
+    def state(self) -> dict[str, Any]:
+        """Return the best value so far."""
+        return {"best": self.best}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take it for the best again."""
+        self.best = state["best"]
+
     def _watched(self, logs: Logs | None) -> float:
         logs = logs or {}
         if self.monitor not in logs:
@@ -72,6 +80,8 @@ class EarlyStopping(Watcher):
         Whether `min_delta` is a part of the best value's size.
     """
 
+    rank = 1
+
     def __init__(  # noqa: PLR0917  Keras's order
         self,
         monitor: str = "val_loss",
@@ -92,6 +102,9 @@ class EarlyStopping(Watcher):
         self.restore_best_weights = boolean("restore_best_weights", restore_best_weights)
         self.start_from_epoch = integer("start_from_epoch", start_from_epoch, 0)
         self.stopped_epoch: int | None = None
+        self.best_epoch: int | None = None
+        self.wait = 0
+        self._weights: dict[str, Any] | None = None
 
     def needed(self) -> list[tuple[str, str]]:
         """Return what is monitored."""
@@ -100,8 +113,18 @@ class EarlyStopping(Watcher):
     def on_train_begin(self, logs: Logs | None = None) -> None:  # noqa: ARG002
         """Forget an earlier fit."""
         self._reset()
-        self.wait, self.best_epoch, self.stopped_epoch = 0, None, None
-        self._weights: dict[str, Any] | None = None
+        self.wait, self.best_epoch, self.stopped_epoch, self._weights = 0, None, None, None
+
+    def state(self) -> dict[str, Any]:
+        """Return the best value, its epoch and weights, and how long it is ago."""
+        counts = {"wait": self.wait, "best_epoch": self.best_epoch, "stopped_epoch": self.stopped_epoch}
+        return {**super().state(), **counts, "weights": self._weights}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        super().load_state(state)
+        self.wait, self.best_epoch, self.stopped_epoch = state["wait"], state["best_epoch"], state["stopped_epoch"]
+        self._weights = state["weights"] if self.restore_best_weights else None
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Compare, and stop when patience is at its end."""
@@ -112,6 +135,8 @@ class EarlyStopping(Watcher):
             self.best, self.best_epoch, self.wait = value, epoch, 0
             if self.restore_best_weights:
                 self._weights = self.model.parameters(buffers=True)
+                for array in self._weights.values():
+                    array.flags.writeable = False  # so that checkpoints need no copy
             return
         self.wait += 1
         if self.wait >= max(self.patience, 1):

@@ -1,0 +1,80 @@
+"""Nested plain data with arrays in it: JSON for the one, arrays by name for the other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from ._data import as_array
+from ._structure import is_dict, is_sequence
+
+if TYPE_CHECKING:
+    from ._data import Array
+
+__all__ = ["pack", "unpack"]
+
+_PLAIN = (str, bool, int, float, type(None))
+
+
+def pack(tree: Any, name: str) -> tuple[Any, dict[str, Array]]:
+    """Return the tree with None for arrays, and copies of these by where they stood: `<name>/key/0` (RFC 6901).
+
+    Dicts have strings for keys; tuples become lists and NumPy's numbers Python's.
+
+    Raises
+    ------
+    TypeError
+        For anything else, naming its place.
+    """
+    arrays: dict[str, Array] = {}
+    return _packed(tree, name, arrays), arrays
+
+
+def unpack(tree: Any, arrays: dict[str, Array], name: str) -> Any:
+    """Put arrays back where they stood."""
+    for place, array in arrays.items():
+        if place == name:
+            return array
+        if place.startswith(f"{name}/"):
+            *way, last = (_unescaped(key) for key in place.removeprefix(f"{name}/").split("/"))
+            parent = tree
+            for key in way:
+                parent = parent[_key(parent, key)]
+            parent[_key(parent, last)] = array
+    return tree
+
+
+def _packed(value: Any, name: str, arrays: dict[str, Array]) -> Any:
+    if isinstance(value, np.ndarray):
+        array = _numbers(cast("Array", value), name)
+        arrays[name] = array.copy() if array.flags.writeable else array
+        return None
+    if isinstance(value, np.generic):
+        return _packed(cast("Any", value).item(), name, arrays)
+    if is_dict(value) and all(isinstance(key, str) for key in value):
+        return {key: _packed(item, f"{name}/{_escaped(key)}", arrays) for key, item in value.items()}
+    if is_sequence(value):
+        return [_packed(item, f"{name}/{index}", arrays) for index, item in enumerate(value)]
+    if isinstance(value, _PLAIN):
+        return value
+    raise TypeError(
+        f"{name} must hold numbers, strings, None, arrays of numbers, and lists or dicts (by strings) of these, "
+        f"got {type(value).__name__}"
+    )
+
+
+def _numbers(array: Array, name: str) -> Array:
+    return as_array(array, name) if array.ndim else as_array(array[None], name)[0, ...]
+
+
+def _key(parent: Any, key: str) -> str | int:
+    return int(key) if isinstance(parent, list) else key
+
+
+def _escaped(key: str) -> str:
+    return key.replace("~", "~0").replace("/", "~1")
+
+
+def _unescaped(key: str) -> str:
+    return key.replace("~1", "/").replace("~0", "~")
