@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import time
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -173,7 +174,7 @@ class Run:
             "step": self.step,
             "stopped": self.model.stop_training,
             "warned": self._warned,
-            "logs": {name: float(value) for name, value in self._logs.items()},
+            "logs": {name: float(value) for name, value in self._logs.items() if isinstance(value, numbers.Real)},
             "learning_rate": {
                 "first": plain_learning_rate(self.first_rate),
                 "now": plain_learning_rate(self.core.learning_rate),

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ._errors import integer
 from ._runtime import Position
-from ._structure import is_dict
 from ._snapshot import SUFFIX, Stored, checkpoints_in, read
+from ._structure import is_dict
 from .optimizers import plain_learning_rate, restored_learning_rate
 
 if TYPE_CHECKING:

@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo, TensorView};
 use tempfile::NamedTempFile;
 
 use crate::{Error, Result};
@@ -27,6 +27,9 @@ const CHECKSUM: &str = "checksum.";
 
 /// The checksum of all other metadata.
 const METADATA_CHECKSUM: &str = "checksum";
+
+/// Readers refuse longer headers.
+const MAX_HEADER: usize = 100_000_000;
 
 /// Names of files that are being written start with this.
 const TEMPORARY: &str = ".burnish-";
@@ -54,6 +57,21 @@ pub fn write(
     arrays: &BTreeMap<String, StoredArray<'_>>,
     metadata: &BTreeMap<String, String>,
 ) -> Result<()> {
+    let header = header(arrays, metadata)?;
+    let pieces = std::iter::once(header.bytes.as_slice()).chain(header.order.iter().map(|name| &*arrays[*name].bytes));
+    replace(path, pieces).map_err(|error| Error::Io(error.kind(), format!("{}: {error}", path.display())))
+}
+
+/// What stands before the elements, and the order of the arrays after it.
+struct Header<'a> {
+    bytes: Vec<u8>,
+    order: Vec<&'a str>,
+}
+
+fn header<'a>(
+    arrays: &'a BTreeMap<String, StoredArray<'_>>,
+    metadata: &BTreeMap<String, String>,
+) -> Result<Header<'a>> {
     let mut views = Vec::with_capacity(arrays.len());
     let mut all: HashMap<String, String> = metadata.clone().into_iter().collect();
     for (name, array) in arrays {
@@ -67,8 +85,25 @@ pub fn write(
         all.insert(format!("{CHECKSUM}{name}"), checksum(name, &array.dtype, &array.shape, &array.bytes));
     }
     all.insert(METADATA_CHECKSUM.to_owned(), metadata_checksum(&all));
-    let bytes = safetensors::serialize(views, Some(all)).map_err(|error| Error::value(error.to_string()))?;
-    replace(path, &bytes).map_err(|error| Error::Io(error.kind(), format!("{}: {error}", path.display())))
+    // The widest elements first, so that all lie aligned; then by name.
+    views.sort_by_key(|(_, view)| std::cmp::Reverse(view.dtype()));
+    let mut end = 0;
+    let infos = views.iter().map(|(name, view)| {
+        let start = end;
+        end += view.data().len();
+        let info = TensorInfo { dtype: view.dtype(), shape: view.shape().to_vec(), data_offsets: (start, end) };
+        ((*name).to_owned(), info)
+    });
+    let infos = infos.collect();
+    let refused = |error: String| Error::value(format!("the file's header: {error}"));
+    let header = Metadata::new(Some(all), infos).map_err(|error| refused(error.to_string()))?;
+    let mut text = serde_json::to_vec(&header).map_err(|error| refused(error.to_string()))?;
+    text.resize(text.len().next_multiple_of(8), b' ');
+    if text.len() > MAX_HEADER {
+        return Err(refused(format!("{} bytes are more than the format's {MAX_HEADER}", text.len())));
+    }
+    let bytes = [&(text.len() as u64).to_le_bytes(), text.as_slice()].concat();
+    Ok(Header { bytes, order: views.into_iter().map(|(name, _)| name).collect() })
 }
 
 /// Reads a file; checksums that are there must agree.
@@ -121,13 +156,18 @@ fn metadata_checksum(metadata: &HashMap<String, String>) -> String {
     format!("{:032x}", hash.digest128())
 }
 
-fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+fn replace<'a>(path: &Path, pieces: impl Iterator<Item = &'a [u8]>) -> std::io::Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let mut file = temporary(folder)?;
-    file.write_all(bytes)?;
+    let file = temporary(folder)?;
+    let mut buffered = BufWriter::with_capacity(1 << 18, file.as_file());
+    for piece in pieces {
+        buffered.write_all(piece)?;
+    }
+    buffered.flush()?;
+    drop(buffered);
     file.as_file().set_permissions(permissions(path)?)?;
     file.as_file().sync_all()?;
     file.persist(path)?;

@@ -69,7 +69,8 @@ pub fn enter_long<S: Send, T: Send>(
             }
         })
     });
-    finish(outcome, signal)
+    // One that came since the last look would otherwise be raised outside, where what was done is lost.
+    finish(outcome, signal.or_else(|| py.check_signals().err()))
 }
 
 /// Time between two looks for a signal.

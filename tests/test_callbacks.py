@@ -1,0 +1,331 @@
+"""Callbacks: their order, what they count, and that they go on where they were."""
+
+import csv
+import json
+import math
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import burnish as bn
+from burnish import callbacks
+from burnish._tree import pack, unpack
+from burnish.callbacks import Callback
+from burnish.callbacks.collection import CallbackList
+
+X = np.random.default_rng(1).normal(size=(40, 3))
+
+
+def network(learning_rate=0.5):
+    model = bn.Sequential([bn.layers.Dense(1)])
+    model.compile("mse", "sgd", learning_rate)
+    return model.build((None, 3))
+
+
+class Script(Callback):
+    """Puts given numbers into the logs."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["watched"] = self.values[epoch]
+
+
+def fit(model, values, *several, **options):
+    model.fit(X, X[:, :1], epochs=len(values), callbacks=[Script(values), *several], verbose=0, **options)
+    return model.history
+
+
+MAKE = {
+    "CSVLogger": lambda folder: callbacks.CSVLogger(folder / "log.csv"),
+    "Checkpoint": lambda folder: callbacks.Checkpoint(folder / "run"),
+    "EMA": lambda folder: callbacks.EMA(0.5),
+    "EarlyStopping": lambda folder: callbacks.EarlyStopping("loss", patience=9, restore_best_weights=True),
+    "LambdaCallback": lambda folder: callbacks.LambdaCallback(),
+    "LearningRateScheduler": lambda folder: callbacks.LearningRateScheduler(lambda epoch: 0.1),
+    "ModelCheckpoint": lambda folder: callbacks.ModelCheckpoint(folder / "model", "loss", save_best_only=True),
+    "Monitor": lambda folder: callbacks.Monitor(),
+    "ReduceLROnPlateau": lambda folder: callbacks.ReduceLROnPlateau("loss", patience=1),
+    "SWA": lambda folder: callbacks.SWA(1),
+    "TerminateOnNaN": lambda folder: callbacks.TerminateOnNaN(),
+    "Timer": lambda folder: callbacks.Timer(),
+}
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_a_state_goes_through_a_checkpoint_and_says_all(name, tmp_path):
+    callback = MAKE[name](tmp_path)
+    states = []
+
+    class Looks(Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            states.append(pack(callback.state(), "x"))
+
+    model = network()
+    model.fit(X, X[:, :1], epochs=4, callbacks=[Looks(), callback], verbose=0)
+    for plain, arrays in states:
+        again = MAKE[name](tmp_path)
+        again.set_model(network())
+        again.model.train_on_batch(X, X[:, :1])
+        again.set_params(callback.params)
+        again.on_train_begin({})
+        again.load_state(unpack(json.loads(json.dumps(plain)), arrays, "x"))
+        found, others = pack(again.state(), "x")
+        again.on_train_end({})
+        assert json.dumps(found) == json.dumps(plain)
+        assert {place: array.tobytes() for place, array in others.items()} == {
+            place: array.tobytes() for place, array in arrays.items()
+        }
+
+
+def test_every_callback_with_a_state_is_in_the_suite():
+    kinds = [getattr(callbacks, name) for name in callbacks.__all__]
+    assert {kind.__name__ for kind in kinds if kind.state is not Callback.state} <= set(MAKE)
+
+
+def plateau(values, patience, cooldown, delta):
+    """Walk through the rule in plain words: which epochs end with a reduction."""
+    best, bad, quiet, reduced = math.inf, 0, 0, []
+    for epoch, value in enumerate(values):
+        better = value < best if math.isinf(best) else best - value > delta
+        best = value if better else best
+        if quiet > 0:
+            quiet -= 1
+            continue
+        bad = 0 if better else bad + 1
+        if not better and bad >= patience:
+            reduced.append(epoch)
+            bad, quiet = 0, cooldown
+    return reduced
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.sampled_from([1.0, 2.0, 3.0, 2.95, float("nan")]), min_size=1, max_size=12),
+    st.integers(0, 3),
+    st.integers(0, 3),
+    st.sampled_from([0.0, 0.1]),
+)
+def test_plateau(values, patience, cooldown, delta):
+    model = network()
+    reduce = callbacks.ReduceLROnPlateau(
+        "watched", factor=0.5, patience=patience, cooldown=cooldown, min_delta=delta, mode="min"
+    )
+    reduce.set_model(model)
+    reduce.on_train_begin({})
+    for epoch, value in enumerate(values):
+        logs = {"watched": value}
+        before = model.learning_rate
+        reduce.on_epoch_end(epoch, logs)
+        assert logs["learning_rate"] == before
+        done = [one for one in plateau(values, patience, cooldown, delta) if one <= epoch]
+        assert model.learning_rate == 0.5 * 0.5 ** len(done)
+
+
+def test_a_cooldown_lasts_exactly_as_long():
+    model = network(1.0)
+    reduce = callbacks.ReduceLROnPlateau("watched", factor=0.5, patience=1, cooldown=2)
+    history = fit(model, [1, 1, 1, 1, 1, 1, 1, 1], reduce)
+    # Reduced after epochs 1, 4 and 7; epochs 2, 3, 5 and 6 are not counted.
+    assert history.history["learning_rate"] == [1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25]
+    assert model.learning_rate == 0.125
+
+
+@pytest.mark.parametrize(
+    ("rate", "expected"),
+    [
+        (bn.schedules.Linear(1.0, 0.0, 8), [1.0, 0.75, 0.25, 0.125]),
+        (lambda update: 1.0 / (1 + update), [1.0, 1 / 3, 0.1, 1 / 14]),
+    ],
+)
+def test_a_plateau_multiplies_a_schedule(rate, expected):
+    reduce = callbacks.ReduceLROnPlateau("watched", factor=0.5, patience=1)
+    history = fit(network(rate), [1, 1, 0, 0], reduce, batch_size=20)
+    np.testing.assert_allclose(history.steps["learning_rate"][::2], expected, rtol=1e-12)
+
+
+def test_a_plateau_stops_at_its_least_rate(capsys):
+    model = network(1.0)
+    reduce = callbacks.ReduceLROnPlateau("watched", factor=0.1, patience=1, min_lr=0.05, verbose=1)
+    fit(model, [1, 1, 1, 1], reduce)
+    assert model.learning_rate == 0.05
+    assert capsys.readouterr().out.splitlines() == [
+        "epoch 2: learning rate reduced to 0.1",
+        "epoch 3: learning rate reduced to 0.05",
+    ]
+    scheduled = network(bn.schedules.Constant(1.0))
+    fit(scheduled, [1, 1, 1, 1], callbacks.ReduceLROnPlateau("watched", patience=1, min_lr=0.05))
+    assert scheduled.learning_rate == pytest.approx(0.05, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"factor": 1.0}, "`factor` must be a finite number in (0, 1)"),
+        ({"factor": 0}, "`factor` must be a finite number in (0, 1)"),
+        ({"patience": -1}, "`patience` must be an integer of at least 0"),
+        ({"cooldown": -1}, "`cooldown` must be an integer of at least 0"),
+        ({"min_lr": -1.0}, "`min_lr` must be a finite number of at least 0"),
+        ({"mode": "up"}, "`mode`: unknown name 'up'"),
+    ],
+)
+def test_arguments(options, words):
+    with pytest.raises(ValueError) as told:  # noqa: PT011  the words are compared below
+        callbacks.ReduceLROnPlateau(**options)
+    assert words in str(told.value)
+
+
+def test_the_order_at_an_epoch_s_end():
+    called = []
+
+    def noting(kind, **options):
+        class Noting(kind):
+            def on_epoch_end(self, epoch, logs=None):
+                called.append(self)
+                super().on_epoch_end(epoch, logs)
+
+        return Noting("watched", **options)
+
+    user = [callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs, n=n: called.append(n)) for n in range(3)]
+    stop = noting(callbacks.EarlyStopping, patience=9)
+    reduce, second = noting(callbacks.ReduceLROnPlateau), noting(callbacks.ReduceLROnPlateau)
+    save = callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: called.append("save"))
+    save.rank = callbacks.ModelCheckpoint.rank
+    fit(network(), [1], save, user[0], stop, user[1], reduce, user[2], second)
+    assert called == [0, 1, reduce, 2, second, stop, "save"]
+
+
+@given(st.lists(st.sampled_from([None, 0, 1, 2]), max_size=7))
+def test_order_is_by_rank_and_nobody_is_called_early(ranks):
+    several = []
+    for rank in ranks:
+        several.append(Callback())
+        several[-1].rank = rank
+    called = CallbackList(several, None, {})._by_rank
+    assert sorted(map(id, called)) == sorted(map(id, several))
+    ranked = [callback.rank for callback in called if callback.rank is not None]
+    assert ranked == sorted(ranked)
+    without = [callback for callback in called if callback.rank is None]
+    assert without == [callback for callback in several if callback.rank is None]
+    for index, callback in enumerate(several):
+        if callback.rank is not None:
+            earlier = several[:index]
+            assert all(
+                called.index(one) < called.index(callback) for one in earlier if one.rank in (None, callback.rank)
+            )
+
+
+def test_a_callback_that_raises_is_what_is_told_and_the_rest_is_ended():
+    ended = []
+
+    def fail(*_):
+        raise RuntimeError("first")
+
+    def fail_again(*_):
+        raise OSError("second")
+
+    several = [
+        callbacks.LambdaCallback(on_epoch_begin=fail),
+        callbacks.LambdaCallback(on_train_end=fail_again),
+        callbacks.LambdaCallback(on_train_end=lambda logs: ended.append(1)),
+    ]
+    model = network()
+    with pytest.raises(RuntimeError, match="first") as told:
+        fit(model, [1], *several)
+    assert told.value.__notes__ == ["and when the fit was ended: OSError: second"]
+    assert ended == [1]
+    assert np.isfinite(model.predict(X)).all()
+
+
+class Keeps(Callback):
+    """Keeps a callback's states at the beginning of epochs."""
+
+    def __init__(self, callback):
+        self.callback, self.states = callback, []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.states.append(self.callback.state())
+
+
+def continued(logger, state, rows):
+    """Go on with a log and write some rows."""
+    logger.on_train_begin({})
+    logger.load_state(state)
+    for epoch, logs in rows:
+        logger.on_epoch_end(epoch, logs)
+    logger.on_train_end({})
+
+
+@pytest.mark.parametrize("append", [False, True])
+def test_a_resumed_log_has_every_epoch_once(tmp_path, append):
+    path = tmp_path / "log.csv"
+    path.write_text("epoch,loss,watched\n9,9,9\n")
+    logger = callbacks.CSVLogger(path, append=append)
+    keeps = Keeps(logger)
+    history = fit(network(), [5.0, 4.0, 3.0, 2.0], keeps, logger).history
+    written = path.read_text()
+    assert [int(row["epoch"]) for row in csv.DictReader(written.splitlines())] == [*[9] * append, 0, 1, 2, 3]
+    rows = [(epoch, {name: values[epoch] for name, values in history.items()}) for epoch in range(4)]
+    for done, state in enumerate(keeps.states):
+        continued(callbacks.CSVLogger(path, append=append), state, rows[done:])
+        assert path.read_text() == written
+
+
+def test_a_log_that_lost_rows_is_told(tmp_path):
+    path = tmp_path / "log.csv"
+    with pytest.warns(RuntimeWarning, match="is shorter than when the checkpoint was written"):
+        continued(callbacks.CSVLogger(path), {"size": 100}, [(2, {"loss": 1.0})])
+    assert path.read_text().splitlines() == ["epoch,loss", "2,1.0"]
+
+
+def test_a_log_that_cannot_be_written_is_told_at_the_beginning(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        fit(network(), [1], callbacks.CSVLogger(tmp_path / "absent" / "log.csv"))
+
+
+def test_timer():
+    class Slow(Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            time.sleep(0.02)
+
+        def on_test_end(self, logs=None):
+            time.sleep(0.3)
+
+    model = network()
+    history = model.fit(
+        X, X[:, :1], epochs=2, batch_size=10, validation_data=(X, X[:, :1]), callbacks=[Slow(), callbacks.Timer()],
+        verbose=0,
+    )  # fmt: skip
+    for seconds, rate in zip(history.history["seconds"], history.history["samples_per_second"], strict=True):
+        assert 0.08 <= seconds < 0.3
+        assert rate == pytest.approx(40 / seconds)
+    timer = callbacks.Timer()
+    timer.load_state({"seconds": 5.0, "samples": 100})
+    timer.on_progress(1, {}, 20)
+    logs = {}
+    timer.on_epoch_end(0, logs)
+    assert logs["seconds"] == pytest.approx(5.0, abs=0.1)
+    assert logs["samples_per_second"] == pytest.approx(120 / logs["seconds"])
+
+
+def test_a_stop_is_where_the_next_piece_ends():
+    asked, ends = [], []
+
+    class Stops(Callback):
+        def next_stop(self, step):
+            asked.append(step)
+            return None if step >= 7 else 7
+
+        def on_progress(self, done, logs, samples):
+            ends.append((done, samples))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("burnish._sources.Pacer.note", lambda self, batches, seconds: setattr(self, "batches", 100))
+        fit(network(), [1, 1], Stops(), batch_size=3)
+    # 14 batches of 3 rows an epoch, the last of 1; the first piece of a fit is one batch.
+    assert ends == [(1, 3), (7, 18), (14, 19), (14, 40)]
+    assert asked[-1] == 28

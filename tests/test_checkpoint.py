@@ -1,0 +1,701 @@
+"""A run that was interrupted, however and wherever, ends with the bits of one that was not."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import burnish as bn
+from burnish import _snapshot
+from burnish._resume import find
+from burnish._tree import pack, unpack
+from burnish.callbacks import Callback, Checkpoint
+from burnish.model import core_of
+
+sys.path.insert(0, str(Path(__file__).parent))
+from killing import X, Y, child, digest, killed, network, train
+
+KILLS = os.environ.get("BURNISH_KILLS") == "full"
+
+
+def forks(test):
+    """Mark a test whose children are forks of this warm process."""
+    ignored = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+    return pytest.mark.skipif(sys.platform != "linux", reason="only Linux forks by habit")(ignored(test))
+
+
+class Raise(Callback):
+    """Ends a life after so many batches."""
+
+    def __init__(self, batches, error=RuntimeError):
+        self.left, self.error = batches, error
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if self.left == 0:
+            raise self.error
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The digest of a run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    model = train(folder)
+    assert len(model.history.epoch) == 7
+    assert len(set(model.history.steps["learning_rate"])) > 10
+    assert len(set(model.history.history["learning_rate"])) > 3
+    return digest(model, folder)
+
+
+def names(folder):
+    return sorted(path.name for path in (folder / "run").iterdir())
+
+
+def lives(folder, batches, error=RuntimeError, **options):
+    """Train in lives of so many batches each; return the model that came to the end."""
+    for _ in range(80):
+        try:
+            return train(folder, [Raise(batches, error)], **options)
+        except error:
+            pass
+    raise AssertionError("the run makes no progress")
+
+
+@pytest.mark.parametrize("batches", [6, 10, 11, 22, 40])
+def test_lives_of_some_batches_end_in_the_same_bits(whole, tmp_path, batches):
+    assert digest(lives(tmp_path, batches), tmp_path) == whole
+
+
+def test_a_checkpoint_after_any_batch_serves(whole, tmp_path, monkeypatch):
+    taken = {}
+
+    def keep(self, run):
+        snapshot = _snapshot.capture(run)
+        taken[run.place()] = snapshot
+
+    monkeypatch.setattr(Checkpoint, "save", keep)
+    train(tmp_path, every=1)
+    monkeypatch.undo()
+    assert len(taken) == 7 * 11 + 1  # the last one after the run's end
+    log = (tmp_path / "log.csv").read_bytes()
+    for place, snapshot in list(taken.items())[::7]:
+        folder = tmp_path / str(place)
+        (folder / "run").mkdir(parents=True)
+        (folder / "log.csv").write_bytes(log)
+        snapshot.write(folder / "run" / snapshot.name)
+        assert digest(train(folder), folder) == whole, place
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from killing import digest, train
+folder = Path(sys.argv[2])
+print("training", flush=True)
+print(digest(train(folder), folder), flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no kill -9")
+def test_killed_and_resumed_in_a_new_process(whole, tmp_path):
+    command = [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "training\n"
+        while not list(tmp_path.glob("run/epoch*")):
+            assert process.poll() is None
+        process.kill()
+    again = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert again.stdout.split() == ["training", whole]
+
+
+@forks
+@pytest.mark.timeout(1200)
+def test_kills_at_random_moments_end_in_the_same_bits(whole, tmp_path):
+    kills, run, draw = 0, 0, random.Random(1)
+    while kills < (100 if KILLS else 5):
+        folder = tmp_path / str(run)
+        folder.mkdir()
+
+        def work(folder=folder):
+            (folder / "digest").write_text(digest(train(folder), folder))
+
+        lives = 0
+        while not killed(work, draw.uniform(0.02, 0.25)):
+            kills, lives = kills + 1, lives + 1
+            assert lives < 200
+        assert (folder / "digest").read_text() == whole
+        run += 1
+    print(f"{kills} kills in {run} runs")
+
+
+@forks
+@pytest.mark.timeout(1200)
+def test_kills_while_saving_lose_no_checkpoint(tmp_path):
+    model = bn.Sequential([bn.layers.Dense(300)])
+    model.compile("mse", "adam")
+    taken = []
+
+    class Take(Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            taken.append(_snapshot.capture(core_of(self.model).run))
+
+    model.fit(X, np.zeros((len(X), 300), np.float32), callbacks=Take(), verbose=0)
+    checkpoint, draw, count = Checkpoint(tmp_path, 1, keep=2), random.Random(2), 0
+    for _ in range(1000 if KILLS else 20):
+        read, write = os.pipe()
+
+        def work(first=count, write=write):
+            for number in range(first, 10**9):
+                checkpoint._write(taken[0]._replace(name=f"epoch-000000-step-{number:010d}.safetensors"))
+                os.write(write, number.to_bytes(8, "little"))
+
+        assert not killed(work, draw.uniform(0.0, 0.02))
+        os.close(write)
+        told = b"".join(iter(lambda read=read: os.read(read, 1 << 16), b""))
+        os.close(read)
+        present = _snapshot.checkpoints_in(tmp_path)
+        if told:
+            last = int.from_bytes(told[-8:], "little")
+            assert f"step-{last:010d}" in " ".join(path.name for path in present)
+            count = last + 1
+        # A process killed between the new file and the removal of the old ones leaves one more.
+        assert len(present) <= 3
+        for path in present:
+            assert _snapshot.read(path).run["step"] == taken[0].run["step"]
+    checkpoint._write(taken[0]._replace(name=f"epoch-000000-step-{count:010d}.safetensors"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        path.name for path in _snapshot.checkpoints_in(tmp_path)
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent otherwise")
+def test_control_c_leaves_a_last_checkpoint(tmp_path):
+    x = np.random.default_rng(0).normal(size=(4096, 256)).astype(np.float32)
+
+    def fit(*extra):
+        model = bn.Sequential([bn.layers.Dense(256, "relu"), bn.layers.Dropout(0.5), bn.layers.Dense(256)])
+        model.compile("mse", accumulate_gradients=7)
+        several = [*extra, Checkpoint.every(10**6, tmp_path / "run")]
+        model.fit(x, x, epochs=5, batch_size=50, callbacks=several, resume_from=tmp_path / "run", verbose=0)
+        return model
+
+    class Interrupts(Callback):
+        def on_progress(self, done, logs, samples):
+            if not timer.is_alive():
+                timer.start()
+
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    timer = threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fit(Interrupts())
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    (path,) = _snapshot.checkpoints_in(tmp_path / "run")
+    stored = _snapshot.read(path)
+    assert 0 < stored.run["step"] == len(stored.run["history"]["steps"]["loss"]) < 5 * 82
+    resumed = digest(fit())
+    path.rename(tmp_path / "away")
+    for one in (tmp_path / "run").iterdir():
+        one.unlink()
+    assert digest(fit()) == resumed
+
+
+def test_an_interrupt_in_a_hook_is_resumed_where_it_was(whole, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, [Raise(15, KeyboardInterrupt)], every=1000)
+    assert names(tmp_path) == ["epoch-000001-step-0000000015.safetensors"]
+    assert digest(train(tmp_path, every=1000), tmp_path) == whole
+
+
+@pytest.mark.parametrize("hook", ["on_epoch_end", "on_test_begin"])
+def test_an_interrupt_between_batches_and_epoch_keeps_the_last_due_one(whole, tmp_path, hook):
+    def interrupt(*arguments):
+        if core_of(model).run.epoch == 2:
+            raise KeyboardInterrupt
+
+    model = network()
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, [bn.callbacks.LambdaCallback(**{hook: interrupt})], model=model, every=4)
+    assert digest(train(tmp_path), tmp_path) == whole
+
+
+class Batches:
+    """Batches that can be read again and again."""
+
+    def __init__(self, count=11, length=True):
+        self.count = count
+        if length:
+            self.__class__ = type("Sized", (Batches,), {"__len__": lambda self: self.count})
+
+    def __iter__(self):
+        return ((X[start : start + 16], Y[start : start + 16]) for start in range(0, 16 * self.count, 16))
+
+
+@pytest.mark.parametrize("x", [list(Batches()), Batches(), Batches(length=False)], ids=["list", "sized", "plain"])
+def test_iterables_of_batches(x, tmp_path):
+    validation = [(X[176:190], Y[176:190]), (X[190:], Y[190:])]
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    expected = digest(train(tmp_path / "a", x=x, y=None, validation_data=validation))
+    assert digest(lives(tmp_path / "b", 9, x=x, y=None, validation_data=validation)) == expected
+
+
+def test_an_iterable_that_gives_fewer_batches_than_were_done_is_told(tmp_path):
+    with pytest.raises(RuntimeError):
+        train(tmp_path, [Raise(9)], x=Batches(), y=None, validation_data=(X, Y))
+    with pytest.raises(ValueError, match="`x` gave 3 batches, but 8 of this epoch were done before"):
+        train(tmp_path, x=Batches(3), y=None, validation_data=(X, Y))
+
+
+@pytest.fixture
+def stopped(tmp_path):
+    """A folder with a run that stands in the middle of its second epoch, and one at the end of its first."""
+    for name, batches in (("middle", 17), ("boundary", 12)):
+        (tmp_path / name).mkdir()
+        with pytest.raises(RuntimeError):
+            train(tmp_path / name, [Raise(batches), Checkpoint(tmp_path / name / "second", keep=None)], every=16)
+    for path in (tmp_path / "boundary" / "run").iterdir():
+        path.unlink()
+    for path in (tmp_path / "boundary" / "second").iterdir():
+        path.rename(tmp_path / "boundary" / "run" / path.name)
+    return tmp_path
+
+
+REFUSED = {
+    "optimizer": ({"clip_norm": None}, "`optimizer.clip_norm` was 1.0, is None"),
+    "seed": ({"seed": 3}, "`seed` was 11, is 3"),
+    "precision": ({"precision": "float64"}, "`precision` was 'float32', is 'float64'"),
+    "accumulation": ({"accumulate_gradients": 2}, "`optimizer.accumulate_gradients` was 3, is 2"),
+    "metrics": ({"metrics": []}, "the program differs"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("where", ["middle", "boundary"])
+def test_another_run_is_refused(stopped, name, where):
+    options, words = REFUSED[name]
+    model = network(**options).build((None, 12))
+    before = model.parameters(buffers=True)
+    files = names(stopped / where)
+    with pytest.raises(ValueError, match=re.escape(words)):
+        train(stopped / where, model=model)
+    assert all(np.array_equal(before[path], array) for path, array in model.parameters(buffers=True).items())
+    assert names(stopped / where) == files
+    assert model.history is None
+
+
+def test_another_program_is_refused_with_its_paths(stopped):
+    stack = [bn.layers.Dense(25, "relu"), bn.layers.LayerNorm(), bn.layers.Dense(3)]
+    model = bn.Sequential(stack)
+    model.compile("cross_entropy", "adamw", metrics=["accuracy"], accumulate_gradients=3, clip_norm=1.0, seed=11)
+    with pytest.raises(ValueError, match="is of another run") as told:
+        train(stopped / "middle", model=model)
+    for words in (
+        "'dense.kernel' has shape (12, 24) in it, (12, 25) in the model",
+        "'layernorm.scale' is missing in it",
+        "'batchnorm.scale' is extra in it",
+    ):
+        assert words in str(told.value).replace("layer_norm", "layernorm").replace("batch_norm", "batchnorm")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"batch_size": 8}, "`batch_size` was 16, is 8, which may change between two epochs only"),
+        ({"x": X[:100], "y": Y[:100]}, "`rows` was 164, is 80"),
+        ({"shuffle": False}, "`shuffle` was True, is False"),
+        ({"x": Batches(), "y": None, "validation_data": (X, Y)}, "`batch_size` was 16, is None"),
+    ],
+)
+def test_other_batches_only_between_epochs(stopped, options, words, capsys):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        train(stopped / "middle", **options)
+    model = train(stopped / "boundary", **options, epochs=3, verbose=2)
+    assert words.partition(",")[0] in capsys.readouterr().out
+    assert model.history.epoch == [0, 1, 2]
+
+
+def test_initial_epoch_is_the_run_s(stopped):
+    with pytest.raises(ValueError, match="`initial_epoch` was 0, is 1"):
+        train(stopped / "middle", initial_epoch=1)
+
+
+def test_initial_epoch_is_counted_from(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    expected = digest(train(tmp_path / "a", initial_epoch=4))
+    found = lives(tmp_path / "b", 9, initial_epoch=4)
+    assert digest(found) == expected
+    assert found.history.epoch == [4, 5, 6]
+
+
+def test_more_epochs_go_on_as_if_they_had_been_asked_for(whole, tmp_path):
+    train(tmp_path, epochs=2)
+    train(tmp_path, epochs=5)
+    assert digest(train(tmp_path, epochs=7), tmp_path) == whole
+    assert digest(train(tmp_path, epochs=7), tmp_path) == whole
+    assert digest(train(tmp_path, epochs=3), tmp_path) == whole
+
+
+def test_a_run_that_stopped_stays_stopped(tmp_path, capsys):
+    stop = [bn.callbacks.EarlyStopping("loss", mode="max", patience=2)]
+    first = digest(train(tmp_path, stop, epochs=9))
+    again = train(tmp_path, stop, epochs=9, verbose=2)
+    assert digest(again) == first
+    assert len(again.history.epoch) < 9
+    assert "nothing is left to do" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("first", [0.01, bn.schedules.Linear(0.02, 0.01, 100), lambda update: 0.02 / (1 + update)])
+def test_another_learning_rate_goes_on_at_the_stored_update(first, tmp_path, capsys):
+    second = bn.schedules.Exponential(0.03, 0.9)
+    with pytest.raises(RuntimeError):
+        train(tmp_path, [Raise(18)], model=network(learning_rate=first))
+    model = train(tmp_path, model=network(learning_rate=second), verbose=2, epochs=2)
+    assert "the learning rate is another one from here on" in capsys.readouterr().out
+    steps = model.history.steps["learning_rate"]
+    # The first epoch has 11 batches and 4 updates, the second goes on after 5 batches: in its second group.
+    np.testing.assert_array_equal(steps[16:], second([5, 6, 6, 6, 7, 7]))
+
+
+def test_a_rate_that_a_callback_had_set_is_kept(tmp_path):
+    def fit(folder, *extra):
+        scheduler = bn.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2)
+        return train(folder, [scheduler, *extra], model=network(learning_rate=0.1), epochs=4)
+
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    expected = digest(fit(tmp_path / "a"))
+    for batches in (13, 14):
+        with pytest.raises(RuntimeError):
+            fit(tmp_path / "b", Raise(batches))
+    assert digest(fit(tmp_path / "b")) == expected
+
+
+@pytest.mark.parametrize("rate", [0.1, bn.schedules.Linear(0.1, 0.01, 50), lambda update: 0.1 / (1 + update)])
+def test_the_same_model_may_be_resumed(tmp_path, rate):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    expected = digest(train(tmp_path / "a", model=network(learning_rate=rate)))
+    model = network(learning_rate=rate)
+    for batches in (14, 35):
+        with pytest.raises(RuntimeError):
+            train(tmp_path / "b", [Raise(batches)], model=model)
+    assert digest(train(tmp_path / "b", model=model)) == expected
+
+
+def test_an_empty_directory_is_a_beginning(tmp_path, capsys):
+    train(tmp_path, epochs=1, verbose=2)
+    assert f"no checkpoint in {str(tmp_path / 'run')!r} yet: starting" in capsys.readouterr().out
+    train(tmp_path, epochs=2, verbose=2)
+    assert "resuming from epoch-000001-step-0000000011.safetensors: epoch 2, batch 0" in capsys.readouterr().out
+    model = network()
+    with pytest.raises(OSError, match="epoch-9"):
+        model.fit(X, Y, resume_from=tmp_path / "run" / "epoch-9.safetensors", verbose=0)
+    with pytest.raises(TypeError, match="`resume_from` must be a path, got 5"):
+        model.fit(X, Y, resume_from=5, verbose=0)
+    model.build((None, 12)).save(tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="holds no checkpoint"):
+        model.fit(X, Y, resume_from=tmp_path / "model.safetensors", verbose=0)
+
+
+def test_a_directory_of_another_run_is_refused(tmp_path):
+    train(tmp_path, epochs=1)
+    before = names(tmp_path)
+    for resume_from in (None, tmp_path / "nothing"):
+        with pytest.raises(ValueError, match="holds checkpoints of another run"):
+            network().fit(X, Y, callbacks=Checkpoint(tmp_path / "run"), resume_from=resume_from, verbose=0)
+    assert names(tmp_path) == before
+
+
+def test_going_back_to_an_older_file_replaces_the_later_ones(tmp_path):
+    def fit(epochs, **options):
+        several = Checkpoint(tmp_path, 1, keep=None)
+        network().fit(X, Y, epochs=epochs, callbacks=several, verbose=0, **options)
+        return [path.name[:12] for path in _snapshot.checkpoints_in(tmp_path)]
+
+    assert len(fit(5)) == 5
+    third = _snapshot.checkpoints_in(tmp_path)[2]
+    assert fit(4, resume_from=third) == ["epoch-000001", "epoch-000002", "epoch-000003", "epoch-000004"]
+
+
+def test_a_damaged_newest_checkpoint_falls_back(whole, tmp_path):
+    with pytest.raises(RuntimeError):
+        train(tmp_path, [Raise(40)], every=5)
+    first, second = names(tmp_path)[-2:]
+    path = tmp_path / "run" / second
+    content = bytearray(path.read_bytes())
+    content[-30] ^= 4
+    path.write_bytes(content)
+    with pytest.warns(RuntimeWarning, match=rf"{second} cannot be used .*: going on from {first}"):
+        model = train(tmp_path)
+    assert digest(model, tmp_path) == whole
+    for path in (tmp_path / "run").iterdir():
+        path.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"no checkpoint in .* is whole"):
+        train(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("file")
+    with pytest.raises(RuntimeError):
+        train(folder, [Raise(18)], every=17)
+    return next((folder / "run").iterdir())
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_a_flipped_bit_is_found(file, data):
+    content = bytearray(file.read_bytes())
+    place = data.draw(st.integers(0, 8 * len(content) - 1))
+    content[place // 8] ^= 1 << place % 8
+    damaged = file.parent.parent / "damaged.safetensors"
+    damaged.write_bytes(content)
+    with pytest.raises(ValueError, match=r"damaged"):
+        find(damaged)
+
+
+def test_a_checkpoint_is_a_model_too(file):
+    loaded = bn.load(file)
+    stored = _snapshot.read(file)
+    for path, array in loaded.parameters(buffers=True).items():
+        np.testing.assert_array_equal(array, stored.state[path])
+    model = network().build((None, 12))
+    assert model.load_weights(file) == ([], [], [])
+
+
+SHAPES = hnp.array_shapes(min_dims=0, max_dims=2, max_side=3)
+NUMBERS = hnp.arrays(st.sampled_from(["f8", "f4", "i8", "u1", "?"]), SHAPES)
+TREES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | NUMBERS,
+    lambda parts: st.lists(parts, max_size=3) | st.dictionaries(st.text("ab/~0é", max_size=3), parts, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(TREES)
+def test_trees_come_back(tree):
+    plain, arrays = pack(tree, "run/x")
+    again = unpack(json.loads(json.dumps(plain)), arrays, "run/x")
+    assert repr(again) == repr(tree)
+    for name, array in arrays.items():
+        assert not array.flags.writeable or not any(array is one for one in _arrays(tree)), name
+
+
+def _arrays(tree):
+    if isinstance(tree, np.ndarray):
+        return [tree]
+    parts = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else []
+    return [one for part in parts for one in _arrays(part)]
+
+
+@pytest.mark.parametrize("bad", [object(), {1: 2}, [3j], np.array([None]), {"a": {1, 2}}, np.float64])
+def test_what_cannot_be_kept_is_told_with_its_place(bad, tmp_path):
+    class Mine(Callback):
+        def state(self):
+            return {"part": [bad]}
+
+    with pytest.raises(TypeError, match=r"the state of callback .*Mine: `?run/callbacks/\d/state/part/0"):
+        train(tmp_path, [Mine()])
+
+
+class Counts(Callback):
+    """A user's callback with a state, and an effect on the run."""
+
+    def __init__(self):
+        self.seen = np.zeros(3)
+
+    def state(self):
+        return {"seen": self.seen, "pair": (1, None)}
+
+    def load_state(self, state):
+        assert state["pair"] == [1, None]
+        self.seen = state["seen"]
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.seen += 1
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["seen"] = float(self.seen.sum())
+        if epoch == 2:
+            self.model.freeze("dense")
+
+
+def test_a_user_s_callback_goes_on(tmp_path, capsys):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    model = train(tmp_path / "a", [Counts(), Counts()])
+    assert model.history.history["seen"][-1] == 7 * 11 * 3
+    expected = digest(model)
+    assert digest(_with(tmp_path / "b", 9, lambda: [Counts(), Counts()])) == expected
+    train(tmp_path / "b", [Counts()], epochs=8, verbose=2)
+    assert "Counts of the checkpoint is not among the callbacks" in capsys.readouterr().out
+    train(tmp_path / "b", [bn.callbacks.SWA(0)], epochs=8, verbose=2)
+    assert "SWA starts anew: the checkpoint does not hold it" in capsys.readouterr().out
+
+
+def _with(folder, batches, several, **options):
+    for _ in range(80):
+        try:
+            return train(folder, [*several(), Raise(batches)], **options)
+        except RuntimeError:
+            pass
+    raise AssertionError("the run makes no progress")
+
+
+def test_averages_go_on(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    expected = digest(train(tmp_path / "a", [bn.callbacks.SWA(2)]))
+    assert digest(_with(tmp_path / "b", 10, lambda: [bn.callbacks.SWA(2)])) == expected
+    with pytest.raises(ValueError, match="give the callback EMA again"):
+        network().fit(X, Y, epochs=9, batch_size=16, validation_split=0.2, resume_from=tmp_path / "b/run", verbose=0)
+
+
+@pytest.mark.parametrize(("keep", "left"), [(1, 1), (2, 2), (None, 8)])
+def test_older_files_go_when_the_new_one_is_safe(tmp_path, keep, left):
+    network().fit(X, Y, epochs=8, callbacks=Checkpoint(tmp_path, 1, keep=keep), verbose=0)
+    found = sorted(path.name for path in tmp_path.iterdir())
+    assert found == [f"epoch-{epoch:06d}-step-{7 * epoch:010d}.safetensors" for epoch in range(9 - left, 9)]
+
+
+def test_every_few_epochs_and_seconds(tmp_path, monkeypatch):
+    network().fit(X, Y, epochs=5, callbacks=Checkpoint.every(2, tmp_path / "a", "epoch"), verbose=0)
+    assert [path.name[:12] for path in _snapshot.checkpoints_in(tmp_path / "a")] == [
+        "epoch-000002", "epoch-000004", "epoch-000005"
+    ]  # fmt: skip
+    now = iter(range(10**6))
+    monkeypatch.setattr("burnish.callbacks.checkpoint.time.monotonic", lambda: next(now))
+    single = bn.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: None)
+    several = [single, Checkpoint.every(4, tmp_path / "b", "seconds", keep=None)]
+    network().fit(X, Y, epochs=5, callbacks=several, verbose=0)
+    assert len(list((tmp_path / "b").iterdir())) >= 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((0, "d"), "`n` must be an integer of at least 1"),
+        ((0, "d", "seconds"), "`n` must be a finite number greater than 0"),
+        ((1, "d", "hours"), "`unit`: unknown name 'hours'"),
+        ((1, "d", "step", 0), "`keep` must be an integer of at least 1"),
+    ],
+)
+def test_arguments(arguments, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        Checkpoint.every(*arguments)
+
+
+def test_pieces_end_where_a_checkpoint_is_due_and_only_there(tmp_path, monkeypatch):
+    sizes = []
+
+    class Sees(Callback):
+        def on_progress(self, done, logs, samples):
+            sizes.append(done)
+
+    monkeypatch.setattr("burnish._sources.Pacer.note", lambda self, batches, seconds: setattr(self, "batches", 1000))
+    several = [Checkpoint.every(40, tmp_path), Sees()]
+    network().fit(X, Y, epochs=2, batch_size=3, callbacks=several, verbose=0)
+    assert sizes == [1, 40, 69, 11, 51, 69]
+
+
+def test_a_failed_write_ends_the_fit_and_leaves_the_files(tmp_path, monkeypatch):
+    original, count = _snapshot.Snapshot.write, []
+
+    def write(self, path):
+        count.append(path.name)
+        if len(count) > 2:
+            raise OSError(28, "No space left on device")
+        original(self, path)
+
+    monkeypatch.setattr(_snapshot.Snapshot, "write", write)
+    model = network()
+    with pytest.raises(OSError, match="No space left"):
+        model.fit(X, Y, epochs=9, callbacks=Checkpoint(tmp_path, 1), verbose=0)
+    assert [path.name for path in _snapshot.checkpoints_in(tmp_path)] == count[:2]
+    assert 3 <= len(model.history.epoch) <= 5
+    assert np.isfinite(model.predict(X)).all()
+
+
+@forks
+def test_a_disk_that_is_full_leaves_the_old_file(tmp_path, whole):
+    with pytest.raises(RuntimeError):
+        train(tmp_path, [Raise(20)], every=16)
+    (before,) = names(tmp_path)
+
+    def work():
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        with pytest.raises(OSError, match=r"(?i)too large") as told:
+            train(tmp_path)
+        (tmp_path / "told").write_text(str(told.value))
+
+    assert killed(work, 20)
+    assert names(tmp_path) == [before]
+    assert digest(train(tmp_path), tmp_path) == whole
+
+
+def test_a_slow_disk_does_not_hold_training_up(tmp_path, monkeypatch):
+    original = _snapshot.Snapshot.write
+
+    def write(self, path):
+        time.sleep(0.3)
+        original(self, path)
+
+    ended = []
+    monkeypatch.setattr(_snapshot.Snapshot, "write", write)
+    keep = bn.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: ended.append(time.perf_counter()))
+    model = network().build((None, 12))
+    started = time.perf_counter()
+    model.fit(X, Y, epochs=4, batch_size=16, callbacks=[Checkpoint.every(1, tmp_path), keep], verbose=0)
+    assert ended[-1] - started < 0.3
+    assert "epoch-000004-step-0000000052.safetensors" in [path.name for path in tmp_path.iterdir()]
+
+
+@forks
+def test_an_exit_waits_for_the_write_and_a_fork_does_not_lose_it(tmp_path):
+    script = (
+        "import sys, time, numpy as np, burnish as bn\n"
+        "from burnish import _snapshot\n"
+        "write = _snapshot.Snapshot.write\n"
+        "_snapshot.Snapshot.write = lambda self, path: (time.sleep(0.3), write(self, path))\n"
+        "class Leaves(bn.callbacks.Callback):\n"
+        "    def on_epoch_end(self, epoch, logs=None): sys.exit(3) if epoch else None\n"
+        "model = bn.Sequential([bn.layers.Dense(1)])\n"
+        "model.compile('mse')\n"
+        "x = np.ones((8, 2))\n"
+        "model.fit(x, x[:, :1], epochs=5, verbose=0, callbacks=[bn.callbacks.Checkpoint(sys.argv[1]), Leaves()])\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False, timeout=60).returncode == 3
+    assert [path.name[:12] for path in tmp_path.iterdir()] == ["epoch-000001"]
+
+    class Forks(Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            with child(lambda: None) as number:
+                assert os.waitpid(number, 0)[1] == 0
+
+    folder = tmp_path / "forks"
+    network().fit(X, Y, callbacks=[Forks(), Checkpoint.every(1, folder, keep=None)], verbose=0)
+    assert "epoch-000001-step-0000000007.safetensors" in [path.name for path in folder.iterdir()]
+    assert not list(folder.glob(".burnish*"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert find(folder) is not None
