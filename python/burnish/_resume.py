@@ -97,6 +97,9 @@ def restore(run: Run, stored: Stored) -> list[str]:
         raise ValueError("`resume_from`: the run averages its weights: give the callback EMA again")
     run.load_state(document)
     notes += _differences(document["settings"]["data"], run.settings["data"])
+    device = run.runtime.session.device
+    if document["device"] != device:
+        notes.append(f"the run was on device {document['device']!r} and is on {device!r}: the last bits may differ")
     if run.model.stop_training:
         notes.append(f"the run was stopped in epoch {run.epoch}, nothing is left to do")
     return notes

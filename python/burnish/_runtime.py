@@ -117,7 +117,7 @@ class Runtime:
         """Say whether the engine has come as far as the position says."""
         state = self.session.optimizer_state()
         engine = int(state["updates"]), int(state["accumulated_batches"])
-        return engine == (position.applied, position.pending)
+        return engine == (position.update, position.pending)
 
     @property
     def trains(self) -> bool:
