@@ -17,12 +17,18 @@ Y = GENERATOR.integers(0, 3, 205)
 
 
 def network(**options):
-    """Dropout, running statistics, a schedule, accumulation over a number that divides no epoch."""
+    """Dropout, running statistics, a schedule, accumulation that divides no epoch, a moving loss scale."""
     stack = [layers.Dense(24, "relu"), layers.BatchNorm(), layers.Dropout(0.3), layers.Dense(3)]
     model = bn.Sequential(stack)
-    arguments = {"accumulate_gradients": 3, "clip_norm": 1.0, "metrics": ["accuracy"], "seed": 11, **options}
-    schedule = bn.schedules.warmup(5, then=bn.schedules.CosineAnnealing(0.03, 60))
-    model.compile("cross_entropy", "adamw", **{"learning_rate": schedule, **arguments})
+    arguments = {
+        "learning_rate": bn.schedules.warmup(5, then=bn.schedules.CosineAnnealing(0.03, 60)),
+        "metrics": ["accuracy"],
+        "accumulate_gradients": 3,
+        "clip_norm": 1.0,
+        "precision": "mixed_float16",
+        "seed": 11,
+    }
+    model.compile("cross_entropy", "adamw", **{**arguments, **options})
     return model
 
 
