@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 import numbers
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, cast, overload
 
 import numpy as np
 
 from .._errors import choice, integer, number
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
     Indices: TypeAlias = npt.NDArray[np.int64]
-    Rates: TypeAlias = npt.NDArray[np.float64]
+    Rates: TypeAlias = npt.NDArray[np.floating[Any]]
 
 __all__ = ["Schedule", "checked_rate"]
 
@@ -58,7 +60,7 @@ class Schedule:
     @overload
     def __call__(self, index: int, *, updates_per_epoch: int | None = None) -> float: ...
     @overload
-    def __call__(self, index: npt.ArrayLike, *, updates_per_epoch: int | None = None) -> Rates: ...
+    def __call__(self, index: npt.NDArray[Any] | Sequence[int], *, updates_per_epoch: int | None = None) -> Rates: ...
     def __call__(self, index: Any, *, updates_per_epoch: int | None = None) -> float | Rates:
         """Return the learning rate at an index, or at each index of an array.
 
@@ -80,12 +82,12 @@ class Schedule:
         indices = _indices(index)
         return self._checked(indices.ravel(), per_epoch).reshape(indices.shape)
 
-    def during_fit(self, updates: list[int], *, epoch: int, updates_per_epoch: int) -> Rates:
+    def during_fit(self, updates: list[int], *, epoch: int, updates_per_epoch: int) -> npt.NDArray[np.float64]:
         """Return the rates of some updates of one epoch, whose number decides where its length (0) is not known."""
         if not updates_per_epoch and self._units("step") == {"epoch"}:
             return np.full(len(updates), self(epoch))
         per_epoch = updates_per_epoch or self._per_epoch(None)
-        return self._checked(np.array(updates, dtype=np.int64), per_epoch)
+        return self._checked(np.array(updates, dtype=np.int64), per_epoch).astype(np.float64, copy=False)
 
     def values(self, n: int, *, updates_per_epoch: int | None = None) -> Rates:
         """Return the curve: the learning rates at 0, 1, …, n - 1, in epochs if that is the unit.
@@ -243,8 +245,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Schedule):
         return value.config()
     if isinstance(value, tuple):
-        several: tuple[Any, ...] = value
-        return [_plain(one) for one in several]
+        return [_plain(one) for one in cast("tuple[Any, ...]", value)]
     if callable(value):
         raise TypeError(f"a function has no plain form, got {value!r}")
     return value

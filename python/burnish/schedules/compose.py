@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
@@ -203,7 +203,7 @@ def as_schedule(argument: str, given: Any) -> Schedule:
     """Return the schedule that is meant by a schedule, a number or a function."""
     if isinstance(given, Schedule):
         return given
-    return Lambda(given) if callable(given) else Constant(number(argument, given, 0))
+    return Lambda(cast("Callable[[int], float]", given)) if callable(given) else Constant(number(argument, given, 0))
 
 
 def scaled(learning_rate: Parts, factor: float) -> Schedule | float:
