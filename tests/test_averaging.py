@@ -130,3 +130,25 @@ def test_swa_estimates_running_statistics_anew(rng):
     np.testing.assert_allclose(arrays["batch_norm.moving_mean"], (x @ arrays["dense.kernel"]).mean(axis=0), atol=1e-12)
     variance = (x @ arrays["dense.kernel"]).var(axis=0, ddof=1)
     np.testing.assert_allclose(arrays["batch_norm.moving_variance"], variance, rtol=1e-9)
+
+
+@pytest.mark.parametrize("order", [0, 1])
+@pytest.mark.parametrize("called", [False, True])
+def test_the_best_weights_are_those_that_validation_saw(data, order, called):
+    """A rate that jumps after three epochs makes the third the best, for the average, which is what is validated."""
+    x, y = data
+    model = network(**({} if called else {"ema": 0.5}))
+    model.learning_rate = lambda update: 0.02 if update < 9 else 3.0
+    stopping = bn.callbacks.EarlyStopping(patience=2, restore_best_weights=True)
+    averages = []
+    watch = bn.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: averages.append(model.parameters(average=True))
+    )
+    callbacks = [watch, *([bn.callbacks.EMA(0.5), stopping][:: 1 - 2 * order] if called else [stopping])]
+    history = model.fit(x, y, batch_size=4, epochs=9, validation_data=(x, y), callbacks=callbacks, verbose=0)
+    best = int(np.argmin(history.history["val_loss"]))
+    assert best == 2
+    found = model.parameters(average=not called)
+    for path, array in averages[best].items():
+        np.testing.assert_array_equal(found[path], array)
+    assert model.evaluate(x, y)["loss"] == history.history["val_loss"][best]

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Core", "Position", "Runtime", "weak"]
 
+_AVERAGE = "average/"  # layers' names cannot hold a slash
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -142,6 +144,22 @@ class Runtime:
         if not averages and not (self.built.compiled and self.built.compiled.optimizer["average"]):
             raise ValueError("no average of the weights is kept: give compile `ema`, or fit the callback EMA")
         return averages
+
+    def weights(self) -> dict[str, Array]:
+        """Return parameters and buffers by path, and averages as `average/<path>`."""
+        averages = self.session.averages()
+        return self.session.state() | {f"{_AVERAGE}{path}": array for path, array in averages.items()}
+
+    def set_weights(self, weights: dict[str, Array]) -> None:
+        """Take back what `weights` gave; where no average is kept any more, the parameters become the averages."""
+        averages = {path.removeprefix(_AVERAGE): array for path, array in weights.items() if path.startswith(_AVERAGE)}
+        arrays = {path: array for path, array in weights.items() if not path.startswith(_AVERAGE)}
+        if averages and not self.session.averages():
+            arrays |= averages
+        elif averages:
+            state = self.session.optimizer_state()
+            self.session.load_optimizer_state(state | {f"average.{path}": array for path, array in averages.items()})
+        self.session.load_state(arrays)
 
     def optimizer_state(self) -> dict[str, Array]:
         """Return the optimizer's arrays; none before training was set up."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .._errors import boolean, choice, integer, number
 from .base import Callback, Logs
+
+if TYPE_CHECKING:
+    from .._runtime import Runtime
 
 __all__ = ["EarlyStopping", "TerminateOnNaN", "Watcher"]
 
@@ -106,6 +109,11 @@ class EarlyStopping(Watcher):
         self.wait = 0
         self._weights: dict[str, Any] | None = None
 
+    def _runtime(self) -> Runtime:
+        from ..model import core_of
+
+        return core_of(self.model).ready()
+
     def needed(self) -> list[tuple[str, str]]:
         """Return what is monitored."""
         return [("monitor", self.monitor)]
@@ -134,7 +142,7 @@ class EarlyStopping(Watcher):
         if self._improves(value):
             self.best, self.best_epoch, self.wait = value, epoch, 0
             if self.restore_best_weights:
-                self._weights = self.model.parameters(buffers=True)
+                self._weights = self._runtime().weights()
                 for array in self._weights.values():
                     array.flags.writeable = False  # so that checkpoints need no copy
             return
@@ -147,7 +155,7 @@ class EarlyStopping(Watcher):
         if self.stopped_epoch is not None and self.verbose:
             print(f"early stopping after epoch {self.stopped_epoch + 1}: {self.monitor} was best with {self.best:.6g}")
         if self._weights is not None:
-            self.model.set_parameters(self._weights)
+            self._runtime().set_weights(self._weights)
             self._weights = None
 
 
