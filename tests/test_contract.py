@@ -12,47 +12,84 @@ TOKENS = RNG.integers(0, 7, size=(6, 3))
 
 
 def doubled(layer):
-    """A layer of several values, given one value twice."""
-    return lambda x: layer([x, 2.0 * x])
+    """A layer of several values, given a value and its double."""
+    return lambda x: layer(x, 2.0 * x)
 
 
 # How to make each layer, and what to give it.
 LAYERS = {
     "Activation": (lambda: layers.Activation("mish"), VECTOR),
     "Add": (layers.Add, VECTOR),
+    "Average": (layers.Average, VECTOR),
+    "AvgPool1D": (layers.AvgPool1D, SEQUENCE),
     "AvgPool2D": (layers.AvgPool2D, IMAGE),
     "BatchNorm": (layers.BatchNorm, IMAGE),
+    "CELU": (lambda: layers.CELU(0.7), VECTOR),
     "Concatenate": (layers.Concatenate, SEQUENCE),
+    "Conv1D": (lambda: layers.Conv1D(3, 2, padding="causal", activation="tanh"), SEQUENCE),
     "Conv2D": (lambda: layers.Conv2D(3, 3, padding="same", activation="tanh"), IMAGE),
+    "ConvTranspose2D": (lambda: layers.ConvTranspose2D(2, 3, 2, "same", activation="tanh"), IMAGE),
+    "Cropping1D": (layers.Cropping1D, SEQUENCE),
+    "Cropping2D": (lambda: layers.Cropping2D(((1, 0), (0, 2))), IMAGE),
     "Dense": (lambda: layers.Dense(3, "sigmoid"), SEQUENCE),
+    "DepthwiseConv2D": (lambda: layers.DepthwiseConv2D(3, padding="same", depth_multiplier=2), IMAGE),
     "Dropout": (lambda: layers.Dropout(0.4), VECTOR),
     "ELU": (layers.ELU, VECTOR),
     "Embedding": (lambda: layers.Embedding(7, 3), TOKENS),
     "Flatten": (layers.Flatten, IMAGE),
     "GELU": (layers.GELU, VECTOR),
+    "GLU": (layers.GLU, VECTOR),
     "GaussianNoise": (lambda: layers.GaussianNoise(0.1), VECTOR),
     "GlobalAvgPool": (layers.GlobalAvgPool, IMAGE),
     "GlobalMaxPool": (layers.GlobalMaxPool, SEQUENCE),
+    "GroupNorm": (lambda: layers.GroupNorm(2), IMAGE),
+    "HardShrink": (layers.HardShrink, VECTOR),
+    "HardSiLU": (layers.HardSiLU, VECTOR),
+    "HardSigmoid": (layers.HardSigmoid, VECTOR),
+    "HardTanh": (layers.HardTanh, VECTOR),
     "Lambda": (lambda: layers.Lambda(bn.ops.sin), VECTOR),
     "LayerNorm": (layers.LayerNorm, SEQUENCE),
     "LeakyReLU": (layers.LeakyReLU, VECTOR),
+    "LogSigmoid": (layers.LogSigmoid, VECTOR),
     "LogSoftmax": (layers.LogSoftmax, VECTOR),
+    "MaxPool1D": (lambda: layers.MaxPool1D(2, 1), SEQUENCE),
     "MaxPool2D": (layers.MaxPool2D, IMAGE),
+    "Maximum": (layers.Maximum, VECTOR),
+    "Minimum": (layers.Minimum, VECTOR),
     "Mish": (layers.Mish, VECTOR),
+    "MultiHeadAttention": (lambda: layers.MultiHeadAttention(2, 3, dropout=0.2, use_causal_mask=True), SEQUENCE),
     "Multiply": (layers.Multiply, VECTOR),
+    "PReLU": (lambda: layers.PReLU("normal"), SEQUENCE),
     "Permute": (lambda: layers.Permute((2, 1)), SEQUENCE),
+    "PositionalEncoding": (lambda: layers.PositionalEncoding(learned=True), SEQUENCE),
+    "RMSNorm": (layers.RMSNorm, SEQUENCE),
     "ReLU": (layers.ReLU, VECTOR),
+    "ReLU6": (layers.ReLU6, VECTOR),
+    "RepeatVector": (lambda: layers.RepeatVector(3), VECTOR),
     "Reshape": (lambda: layers.Reshape((2, -1)), VECTOR),
     "Residual": (lambda: layers.Residual(layers.Dense(4, "tanh")), VECTOR),
     "SELU": (layers.SELU, VECTOR),
+    "SeparableConv2D": (lambda: layers.SeparableConv2D(3, 3, activation="tanh"), IMAGE),
     "SiLU": (layers.SiLU, VECTOR),
     "Sigmoid": (layers.Sigmoid, VECTOR),
+    "SoftShrink": (lambda: layers.SoftShrink(0.1), VECTOR),
     "Softmax": (layers.Softmax, VECTOR),
     "Softplus": (layers.Softplus, VECTOR),
     "Softsign": (layers.Softsign, VECTOR),
+    "SpatialDropout": (lambda: layers.SpatialDropout(0.4), IMAGE),
+    "Squareplus": (layers.Squareplus, VECTOR),
+    "Subtract": (layers.Subtract, VECTOR),
     "Tanh": (layers.Tanh, VECTOR),
+    "TanhShrink": (layers.TanhShrink, VECTOR),
+    "Threshold": (lambda: layers.Threshold(0.1, -1.0), VECTOR),
+    "TransformerDecoderLayer": (lambda: layers.TransformerDecoderLayer(5, 2, 0.1, "gelu"), SEQUENCE),
+    "TransformerEncoderLayer": (lambda: layers.TransformerEncoderLayer(5, 2, 0.1, "tanh"), SEQUENCE),
+    "UpSampling1D": (layers.UpSampling1D, SEQUENCE),
+    "UpSampling2D": (lambda: layers.UpSampling2D((2, 3), "bilinear"), IMAGE),
+    "ZeroPadding1D": (layers.ZeroPadding1D, SEQUENCE),
+    "ZeroPadding2D": (layers.ZeroPadding2D, IMAGE),
 }
-SEVERAL = {"Add", "Concatenate", "Multiply"}
+SEVERAL = {"Add", "Average", "Concatenate", "Maximum", "Minimum", "Multiply", "Subtract", "TransformerDecoderLayer"}
 TARGETS = {
     "binary_cross_entropy": np.float64(RNG.normal(size=(6, 3)) > 0),
     "cross_entropy": RNG.integers(0, 3, size=6),
@@ -81,9 +118,9 @@ def test_every_name_is_in_the_suite():
 
 def test_every_activation_is_a_name_and_a_layer_or_function():
     for name in [None, *activations.known()]:
-        model = bn.Sequential([layers.Dense(3, activation=name)])
+        model = bn.Sequential([layers.Dense(4, activation=name)])
         model.compile("mse")
-        assert model.predict(VECTOR).shape == (6, 3)
+        assert model.predict(VECTOR).shape in {(6, 4), (6, 2)}  # glu halves
 
 
 @pytest.mark.parametrize("name", LAYERS)

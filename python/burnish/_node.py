@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ._structure import is_dict, is_sequence
 from ._symbol import Symbol, Trace
-from ._value import Shape, Value, apply
+from ._value import Shape, Value, apply, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,12 +28,11 @@ class Call:
 
     def nodes(self) -> list[Node]:
         """Return the nodes among the arguments."""
-        return [leaf for leaf in _leaves(self.arguments) if isinstance(leaf, Node)]
+        return [leaf for leaf in _leaves((self.arguments, self.keywords)) if isinstance(leaf, Node)]
 
     def run(self, value_of: Callable[[Node], Any]) -> Any:
         """Make the call with values in place of nodes."""
-        arguments = _replaced(self.arguments, value_of)
-        return self.function(*arguments, **self.keywords)
+        return self.function(*_replaced(self.arguments, value_of), **_replaced(self.keywords, value_of))
 
 
 class Node(Value):
@@ -65,6 +64,10 @@ class Node(Value):
         if any(isinstance(value, Symbol) for value in values):
             raise ValueError("a value made from `Input` was used inside a layer's `call`; pass it as an argument")
         return record(apply, (operation, *values), attributes)
+
+    def as_kind(self, kind: str) -> Value:
+        """Record it even where nothing is to be done yet: an input becomes integer where it is used as an index."""
+        return record(cast, (self, kind), {})
 
     def __repr__(self) -> str:
         return f"<Node shape={self.shape} kind={self.kind}>"

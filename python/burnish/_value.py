@@ -53,6 +53,10 @@ class Value:
         """Apply an operation to values of which this one has the highest rank."""
         raise NotImplementedError
 
+    def as_kind(self, kind: str) -> Value:
+        """Return the value as "float", "int" or "bool"."""
+        return self if self.kind == kind else apply("cast", self, kind=kind)
+
     def numpy(self) -> npt.NDArray[Any]:
         """Return the numbers as an array; only a `bn.Tensor` has them."""
         raise TypeError(
@@ -198,10 +202,10 @@ def binary(operation: str, a: Operand, b: Operand, *, floating: bool = False) ->
 def cast(value: Operand, kind: str) -> Any:
     """Bring a value to a kind; what has it already stays as it is."""
     value = _as_value(value)
+    if isinstance(value, Value):
+        return value.as_kind(kind)
     if kind_of(value) == kind:
         return value
-    if isinstance(value, Value):
-        return apply("cast", value, kind=kind)
     return value.astype({"float": np.float64, "int": np.int64, "bool": np.bool_}[kind])
 
 

@@ -19,6 +19,7 @@ Activation: TypeAlias = "str | Callable[[Any], Value] | None"
 _BY_NAME: dict[str, Callable[[Any], Value]] = {
     **{name: getattr(ops, name) for name in ops.activations.__all__},
     "exponential": ops.exp,
+    "hard_swish": ops.hard_silu,
     "log_softmax": ops.log_softmax,
     "softmax": ops.softmax,
     "swish": ops.silu,

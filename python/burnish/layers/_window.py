@@ -8,7 +8,7 @@ from .._errors import choice, integer
 from .._structure import is_sequence
 from ..losses import show
 
-__all__ = ["check_images", "paddings", "pair"]
+__all__ = ["check_images", "check_sequence", "paddings", "pair"]
 
 
 def pair(argument: str, value: Any) -> tuple[int, int]:
@@ -23,6 +23,12 @@ def check_images(name: str, shape: tuple[int | None, ...]) -> None:
     """Raise unless the shape is that of images."""
     if len(shape) != 4:
         raise ValueError(f"{name}: expected images of shape (batch, height, width, channels), got {show(shape)}")
+
+
+def check_sequence(name: str, shape: tuple[int | None, ...]) -> None:
+    """Raise unless the shape is that of sequences of vectors."""
+    if len(shape) != 3:
+        raise ValueError(f"{name}: expected sequences of shape (batch, time, channels), got {show(shape)}")
 
 
 def paddings(

@@ -63,12 +63,15 @@ class Layer:
         """Compute the layer's value from its inputs; every layer defines this."""
         raise NotImplementedError(f"{type(self).__name__} must define call(self, x)")
 
-    def __call__(self, *inputs: Any, training: bool | None = None) -> Any:
-        """Apply the layer to values of a model, to `bn.Input`, or, if it has no parameters, to arrays."""
-        if has_nodes(inputs):
-            return record(self, inputs, {} if training is None else {"training": training})
+    def __call__(self, *inputs: Any, training: bool | None = None, **options: Any) -> Any:
+        """Apply the layer to values of a model, to `bn.Input`, or, if it has no parameters, to arrays.
+
+        `options` go to `call`; they may hold values too.
+        """
+        if has_nodes((inputs, options)):
+            return record(self, inputs, options if training is None else {**options, "training": training})
         trace = current_trace()
-        options = self._options(trace, training=training)
+        options = {**options, **self._options(trace, training=training)}
         if trace is None:
             return self.call(*inputs, **options)
         with trace.scope(self._path(trace)):
@@ -180,14 +183,14 @@ class Layer:
 class OneInput(Layer):
     """The base of our layers of a single value."""
 
-    def __call__(self, *inputs: Any, training: bool | None = None) -> Any:
+    def __call__(self, *inputs: Any, training: bool | None = None, **options: Any) -> Any:
         """Apply the layer to one value."""
         several = inputs if len(inputs) != 1 else inputs[0]
         if is_dict(several) or (is_sequence(several) and (len(inputs) != 1 or any(map(_is_value, several)))):
             raise ValueError(
                 f"{self.default_name}: expected a single value, got a {type(several).__name__} of {len(several)}"
             )
-        return super().__call__(*inputs, training=training)
+        return super().__call__(*inputs, training=training, **options)
 
 
 def _is_value(leaf: object) -> bool:

@@ -13,7 +13,7 @@ from .base import Layer
 if TYPE_CHECKING:
     from .._value import Value
 
-__all__ = ["Add", "Concatenate", "Multiply"]
+__all__ = ["Add", "Average", "Concatenate", "Maximum", "Minimum", "Multiply", "Subtract"]
 
 
 def _several(layer: Layer, inputs: tuple[Any, ...]) -> list[Any]:
@@ -37,6 +37,42 @@ class Multiply(Layer):
     def call(self, *inputs: Any) -> Value:
         """Compute the layer's value."""
         return reduce(ops.multiply, _several(self, inputs))
+
+
+class Subtract(Layer):
+    """The first of two values minus the second, broadcast as in NumPy."""
+
+    def call(self, *inputs: Any) -> Value:
+        """Compute the layer's value."""
+        values = _several(self, inputs)
+        if len(values) != 2:
+            raise ValueError(f"{self.default_name}: expected two values, got {len(values)}")
+        return ops.subtract(*values)
+
+
+class Average(Layer):
+    """The mean of values, element by element, broadcast as in NumPy."""
+
+    def call(self, *inputs: Any) -> Value:
+        """Compute the layer's value."""
+        values = _several(self, inputs)
+        return ops.divide(reduce(ops.add, values), float(len(values)))
+
+
+class Maximum(Layer):
+    """The largest of values, element by element, broadcast as in NumPy."""
+
+    def call(self, *inputs: Any) -> Value:
+        """Compute the layer's value."""
+        return reduce(ops.maximum, _several(self, inputs))
+
+
+class Minimum(Layer):
+    """The smallest of values, element by element, broadcast as in NumPy."""
+
+    def call(self, *inputs: Any) -> Value:
+        """Compute the layer's value."""
+        return reduce(ops.minimum, _several(self, inputs))
 
 
 class Concatenate(Layer):

@@ -6,13 +6,14 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from .. import ops
-from .._errors import boolean, number
+from .._errors import boolean, integer, number
+from ..losses import show
 from .base import OneInput
 
 if TYPE_CHECKING:
     from .._value import Value
 
-__all__ = ["BatchNorm", "LayerNorm"]
+__all__ = ["BatchNorm", "GroupNorm", "LayerNorm", "RMSNorm"]
 
 
 class BatchNorm(OneInput):
@@ -105,3 +106,72 @@ class LayerNorm(OneInput):
         factor = self.parameter("scale", shape, "ones", role="scale")
         offset = self.parameter("offset", shape, "zeros", role="bias")
         return ops.layer_norm(x, factor, offset, self.epsilon)
+
+
+class RMSNorm(OneInput):
+    """x / sqrt(mean of x² + epsilon) · scale, the mean over the last axis (Zhang and Sennrich 2019).
+
+    Parameters
+    ----------
+    epsilon : float, default 1e-5
+        Added to the mean square. (Keras: 1e-6.)
+    """
+
+    def __init__(self, *, epsilon: float = 1e-5, name: str | None = None) -> None:
+        super().__init__(name)
+        self.epsilon = number("epsilon", epsilon, 0)
+
+    def call(self, x: Any) -> Value:
+        """Compute the layer's value."""
+        factor = self.parameter("scale", (x.shape[-1],), "ones", role="scale")
+        return x * ops.rsqrt(ops.mean(ops.square(x), -1, keepdims=True) + self.epsilon) * factor
+
+
+class GroupNorm(OneInput):
+    """(x - mean) / sqrt(variance + epsilon) · scale + offset, statistics over groups of a sample's channels.
+
+    `(batch, …, channels)`: over all places and the channels of a group; scale and offset are per channel (Wu and He
+    2018).
+
+    Parameters
+    ----------
+    groups : int, default 32
+        How many groups of neighbours the channels are split into; -1: each channel alone (instance normalisation).
+    epsilon : float, default 1e-5
+        Added to the variance. (Keras: 1e-3.)
+    center, scale : bool, default True
+        Whether there is an `offset`, a `scale`.
+    """
+
+    def __init__(
+        self,
+        groups: int = 32,
+        *,
+        epsilon: float = 1e-5,
+        center: bool = True,
+        scale: bool = True,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name)
+        self.groups = integer("groups", groups, -1)
+        if groups == 0:
+            raise ValueError("`groups` must be at least 1, or -1 for a group for each channel, got 0")
+        self.epsilon = number("epsilon", epsilon, 0)
+        self.center = boolean("center", center)
+        self.scale = boolean("scale", scale)
+
+    def call(self, x: Any) -> Value:
+        """Compute the layer's value."""
+        batch, *places, channels = x.shape
+        groups = channels if self.groups == -1 else self.groups
+        if not places and groups == channels:
+            raise ValueError(f"{self.default_name}: a group of {show(x.shape)} would be a single number")
+        if channels % groups:
+            raise ValueError(f"{self.default_name}: expected channels divisible by groups={groups}, got {channels}")
+        apart = ops.reshape(x, (batch, math.prod(places), groups, channels // groups))
+        centred = apart - ops.mean(apart, (1, 3), keepdims=True)
+        variance = ops.mean(ops.square(centred), (1, 3), keepdims=True)
+        y = ops.reshape(centred * ops.rsqrt(variance + self.epsilon), x.shape)
+        if self.scale:
+            y = y * self.parameter("scale", (channels,), "ones", role="scale")
+        return y + self.parameter("offset", (channels,), "zeros", role="bias") if self.center else y

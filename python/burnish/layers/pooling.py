@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .. import ops
-from .._errors import choice
+from .._errors import choice, integer
 from ..losses import show
-from ._window import check_images, paddings, pair
+from ._window import check_images, check_sequence, paddings, pair
 from .base import Layer, OneInput
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from .._value import Value
 
-__all__ = ["AvgPool2D", "GlobalAvgPool", "GlobalMaxPool", "MaxPool2D"]
+__all__ = ["AvgPool1D", "AvgPool2D", "GlobalAvgPool", "GlobalMaxPool", "MaxPool1D", "MaxPool2D"]
 
 
 class _Pool2D(OneInput):
@@ -56,6 +56,48 @@ class MaxPool2D(_Pool2D):
 
 class AvgPool2D(_Pool2D):
     """The mean of each window: `(batch, h, w, c) -> (batch, h', w', c)`; padding does not count. See `MaxPool2D`."""
+
+    def call(self, x: Any) -> Value:
+        """Compute the layer's value."""
+        return self._pooled(ops.avg_pool2d, x)
+
+
+class _Pool1D(OneInput):
+    def __init__(
+        self, pool_size: int = 2, strides: int | None = None, padding: str = "valid", *, name: str | None = None
+    ) -> None:
+        super().__init__(name)
+        self.pool_size = integer("pool_size", pool_size, 1)
+        self.strides = self.pool_size if strides is None else integer("strides", strides, 1)
+        self.padding = choice("padding", padding, ("same", "valid"))
+
+    def _pooled(self, pool: Callable[..., Value], x: Any) -> Value:
+        check_sequence(self.default_name, x.shape)
+        batch, length, channels = x.shape
+        size, strides = (1, self.pool_size), (1, self.strides)
+        around = paddings(self.padding, (1, length), size, strides, (1, 1))
+        rows = ops.reshape(x, (batch, 1, length, channels))  # images one row high
+        return ops.squeeze(pool(rows, size, strides, around), 1)
+
+
+class MaxPool1D(_Pool1D):
+    """The largest element of each window: `(batch, time, c) -> (batch, time', c)`.
+
+    Parameters
+    ----------
+    pool_size, strides : int
+        The window and its step (default: the window's size).
+    padding : {"valid", "same"}
+        As for `Conv2D`; padding never wins.
+    """
+
+    def call(self, x: Any) -> Value:
+        """Compute the layer's value."""
+        return self._pooled(ops.max_pool2d, x)
+
+
+class AvgPool1D(_Pool1D):
+    """The mean of each window: `(batch, time, c) -> (batch, time', c)`; padding does not count. See `MaxPool1D`."""
 
     def call(self, x: Any) -> Value:
         """Compute the layer's value."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from .._value import Value
 
-__all__ = ["Flatten", "Permute", "Reshape"]
+__all__ = ["Flatten", "Permute", "RepeatVector", "Reshape"]
 
 
 class Flatten(OneInput):
@@ -62,3 +62,17 @@ class Permute(OneInput):
         if x.ndim != len(self.dims) + 1:
             raise ValueError(f"{self.default_name}: expected {len(self.dims) + 1} axes, got shape {show(x.shape)}")
         return ops.transpose(x, (0, *self.dims))
+
+
+class RepeatVector(OneInput):
+    """A vector repeated as a sequence: `(batch, features) -> (batch, n, features)`."""
+
+    def __init__(self, n: int, *, name: str | None = None) -> None:
+        super().__init__(name)
+        self.n = integer("n", n, 1)
+
+    def call(self, x: Any) -> Value:
+        """Compute the layer's value."""
+        if x.ndim != 2:
+            raise ValueError(f"{self.default_name}: expected shape (batch, features), got {show(x.shape)}")
+        return ops.broadcast_to(ops.expand_dims(x, 1), (x.shape[0], self.n, x.shape[1]))
