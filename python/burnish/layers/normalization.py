@@ -168,10 +168,21 @@ class GroupNorm(OneInput):
             raise ValueError(f"{self.default_name}: a group of {show(x.shape)} would be a single number")
         if channels % groups:
             raise ValueError(f"{self.default_name}: expected channels divisible by groups={groups}, got {channels}")
-        apart = ops.reshape(x, (batch, math.prod(places), groups, channels // groups))
-        centred = apart - ops.mean(apart, (1, 3), keepdims=True)
-        variance = ops.mean(ops.square(centred), (1, 3), keepdims=True)
+        whole = ops.reshape(x, (batch, math.prod(places), channels))
+        centred = whole - _group_means(whole, groups)
+        variance = _group_means(ops.square(centred), groups)
         y = ops.reshape(centred * ops.rsqrt(variance + self.epsilon), x.shape)
         if self.scale:
             y = y * self.parameter("scale", (channels,), "ones", role="scale")
         return y + self.parameter("offset", (channels,), "zeros", role="bias") if self.center else y
+
+
+def _group_means(x: Value, groups: int) -> Value:
+    """Return for each channel the mean of its group: `(batch, places, channels) -> (batch, 1, channels)`.
+
+    Over the places first, which is an order of magnitude faster than over places and channels at once.
+    """
+    batch, _, channels = x.shape
+    apart = batch, groups, (channels or 0) // groups
+    means = ops.mean(ops.reshape(ops.mean(x, 1), apart), -1, keepdims=True)
+    return ops.reshape(ops.broadcast_to(means, apart), (batch, 1, channels))
