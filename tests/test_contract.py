@@ -90,13 +90,33 @@ LAYERS = {
     "ZeroPadding2D": (layers.ZeroPadding2D, IMAGE),
 }
 SEVERAL = {"Add", "Average", "Concatenate", "Maximum", "Minimum", "Multiply", "Subtract", "TransformerDecoderLayer"}
-TARGETS = {
-    "binary_cross_entropy": np.float64(RNG.normal(size=(6, 3)) > 0),
-    "cross_entropy": RNG.integers(0, 3, size=6),
-    "huber": 2 * RNG.normal(size=(6, 3)),
-    "mae": RNG.normal(size=(6, 3)),
-    "mse": RNG.normal(size=(6, 3)),
+LABELS, NUMBERS, PROBABILITIES = RNG.integers(0, 3, size=6), RNG.normal(size=(6, 3)), RNG.dirichlet(np.ones(3), size=6)
+BINARY = np.float64(NUMBERS > 0)
+APART = np.array([[[0.0, 1.0], [0.0, 1.0], [9.0, 9.0]]] * 6)
+# A target of each loss, and a prediction than which none is better.
+LOSSES = {
+    "binary_cross_entropy": (BINARY, 50 * (2 * BINARY - 1)),
+    "cosine": (NUMBERS, 3 * NUMBERS),
+    "cross_entropy": (LABELS, 50 * (2 * np.eye(3)[LABELS] - 1)),
+    "focal": (BINARY, 50 * (2 * BINARY - 1)),
+    "gaussian_nll": (NUMBERS[:, :2], np.concatenate([NUMBERS[:, :2], np.full((6, 2), np.log(1e-6))], 1)),
+    "hinge": (BINARY, 50 * (2 * BINARY - 1)),
+    "huber": (2 * NUMBERS, 2 * NUMBERS),
+    "kl_divergence": (PROBABILITIES, np.log(PROBABILITIES)),
+    "log_cosh": (NUMBERS, NUMBERS),
+    "mae": (NUMBERS, NUMBERS),
+    "mse": (NUMBERS, NUMBERS),
+    "poisson_nll": (np.float64(LABELS + 1), np.log(LABELS + 1)),
+    "quantile": (NUMBERS, NUMBERS),
+    "triplet": (LABELS, APART),
 }
+TARGETS = {name: target for name, (target, _) in LOSSES.items()}
+
+
+def head(name):
+    """A layer as wide as the loss takes predictions."""
+    shape = LOSSES[name][1].shape[1:]
+    return bn.Sequential([layers.Dense(max(int(np.prod(shape)), 1)), layers.Reshape(shape)])
 
 
 def network(name, **options):
@@ -166,7 +186,7 @@ def test_layer_on_every_device(name, device):
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_loss_gradients(name):
-    model = bn.Sequential([layers.Dense(4, "tanh"), layers.Dense(3)])
+    model = bn.Sequential([layers.Dense(4, "tanh"), head(name)])
     model.compile(name)
     report = bn.check_gradients(model, VECTOR, TARGETS[name], sample_weight=np.arange(1.0, 7.0))
     assert report.passed, report
@@ -175,7 +195,7 @@ def test_loss_gradients(name):
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_loss_saves_and_takes_the_same_next_step(name, tmp_path):
-    model = bn.Sequential([layers.Dense(3)])
+    model = head(name)
     model.compile(name, metrics=[name if name in metrics.BY_NAME else losses.BY_NAME[name]])
     model.fit(VECTOR, TARGETS[name], verbose=0)
     model.save(tmp_path / "model")
@@ -186,13 +206,13 @@ def test_loss_saves_and_takes_the_same_next_step(name, tmp_path):
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_loss_is_least_at_its_target(name):
-    target = TARGETS[name]
-    best = 50 * (2 * np.eye(3)[target] - 1) if target.ndim == 1 else target
-    best = 50 * (2 * target - 1) if name == "binary_cross_entropy" else best
+    target, best = LOSSES[name]
     loss = losses.resolve(name)
     least = loss(target, bn.Tensor(best)).numpy()
-    np.testing.assert_allclose(least, 0, atol=1e-12)
-    assert (loss(target, bn.Tensor(best + RNG.normal(size=(6, 3)))).numpy() > least - 1e-12).all()
+    assert least.shape == (6,)
+    for scale in (0.01, 1.0, 30.0):
+        other = loss(target, bn.Tensor(best + scale * RNG.normal(size=best.shape))).numpy()
+        assert (other > least - 1e-12).all()
 
 
 @pytest.mark.parametrize("name", optimizers.BY_NAME)

@@ -33,6 +33,40 @@ def huber(target, prediction, delta):
     return np.where(e <= delta, e**2 / 2, delta * (e - delta / 2)).mean(-1)
 
 
+def sigmoid_focal(target, z, gamma, alpha):
+    """As the paper writes it, element by element."""
+    p = 1 / (1 + np.exp(-z))
+    right = np.where(target == 1, p, 1 - p)
+    factor = np.where(target == 1, alpha, 1 - alpha) if alpha is not None else 1.0
+    return (-factor * (1 - right) ** gamma * np.log(right)).mean(-1)
+
+
+def softmax_focal(labels, gamma, alpha):
+    right = np.exp(-entropy(np.eye(4)[labels]))
+    return -alpha * (1 - right) ** gamma * np.log(right)
+
+
+def poisson(t, z):
+    return np.exp(z) - t * z
+
+
+def stirling(t):
+    return np.where(t > 1, t * np.log(np.maximum(t, 1)) - t + 0.5 * np.log(2 * np.pi * np.maximum(t, 1)), 0)
+
+
+def gaussian(t, mean, log_variance):
+    deviation = np.exp(log_variance / 2)
+    return (np.log(deviation * np.sqrt(2 * np.pi)) + ((t - mean) / deviation) ** 2 / 2).mean(-1)
+
+
+def pinball(t, p, q):
+    return np.where(t >= p, q * (t - p), (1 - q) * (p - t)).mean(-1)
+
+
+COUNTS = np.array([[0, 1, 2, 7], [3, 0, 0, 1], [1, 1, 1, 1], [9, 4, 2, 0], [5, 0, 1, 2], [2, 2, 3, 3], [0, 0, 0, 6.0]])
+SPARSE = np.where(SOFT > 0.1, SOFT, 0) / np.where(SOFT > 0.1, SOFT, 0).sum(-1, keepdims=True)
+RELATIVE = np.where(SPARSE > 0, SPARSE * np.log(np.where(SPARSE > 0, SPARSE, 1)), 0).sum(-1)
+
 CASES = [
     (losses.cross_entropy, LABELS, entropy(np.eye(4)[LABELS])),
     (losses.cross_entropy, np.eye(4)[LABELS], entropy(np.eye(4)[LABELS])),
@@ -45,6 +79,27 @@ CASES = [
     (losses.mae, TRUTH, np.abs(LOGITS - TRUTH).mean(-1)),
     (losses.huber, TRUTH, huber(TRUTH, LOGITS, 1.0)),
     (losses.Huber(2.5), TRUTH, huber(TRUTH, LOGITS, 2.5)),
+    (losses.kl_divergence, SPARSE, RELATIVE + entropy(SPARSE)),
+    (losses.hinge, BINARY, np.maximum(1 - (2 * BINARY - 1) * LOGITS, 0).mean(-1)),
+    (losses.hinge, 2 * BINARY - 1, np.maximum(1 - (2 * BINARY - 1) * LOGITS, 0).mean(-1)),
+    (losses.Hinge(0.5, squared=True), BINARY, (np.maximum(0.5 - (2 * BINARY - 1) * LOGITS, 0) ** 2).mean(-1)),
+    (losses.focal, BINARY, sigmoid_focal(BINARY, LOGITS, 2.0, 0.25)),
+    (losses.Focal(0.5, None), BINARY, sigmoid_focal(BINARY, LOGITS, 0.5, None)),
+    (losses.Focal(0.0, 0.5), BINARY, binary_entropy(BINARY, LOGITS) / 2),
+    (losses.Focal(1.5, 0.8), LABELS, softmax_focal(LABELS, 1.5, 0.8)),
+    (losses.log_cosh, TRUTH, np.log(np.cosh(LOGITS - TRUTH)).mean(-1)),
+    (losses.quantile, TRUTH, np.abs(LOGITS - TRUTH).mean(-1) / 2),
+    (losses.Quantile(0.9), TRUTH, pinball(TRUTH, LOGITS, 0.9)),
+    (losses.Quantile((0.1, 0.5, 0.8, 0.9)), TRUTH[:, 0], pinball(TRUTH[:, :1], LOGITS, np.array([0.1, 0.5, 0.8, 0.9]))),
+    (losses.poisson_nll, COUNTS, poisson(COUNTS, LOGITS).mean(-1)),
+    (losses.PoissonNLL(full=True), COUNTS, (poisson(COUNTS, LOGITS) + stirling(COUNTS)).mean(-1)),
+    (losses.GaussianNLL(full=True), TRUTH[:, :2], gaussian(TRUTH[:, :2], LOGITS[:, :2], LOGITS[:, 2:])),
+    (
+        losses.cosine,
+        TRUTH,
+        1 - (TRUTH * LOGITS).sum(-1) / np.linalg.norm(TRUTH, axis=-1) / np.linalg.norm(LOGITS, axis=-1),
+    ),
+    (losses.CrossEntropy(ignore_class=1), LABELS, np.where(LABELS == 1, 0, entropy(np.eye(4)[LABELS]))),
     (metrics.accuracy, LABELS, LOGITS.argmax(1) == LABELS),
     (metrics.accuracy, np.eye(4)[LABELS], LOGITS.argmax(1) == LABELS),
     (metrics.binary_accuracy, BINARY, ((LOGITS > 0) == BINARY).mean(1)),
@@ -121,3 +176,106 @@ def test_a_users_loss_and_metric(digits):
     assert list(result) == ["loss", "worst"]
     np.testing.assert_allclose(result["loss"], ((2 * x.astype(float)) ** 4).mean(), rtol=1e-5)
     np.testing.assert_allclose(result["worst"], np.abs(2 * x.astype(float)).max(1).mean(), rtol=1e-5)
+
+
+def test_places_without_a_label_are_left_out():
+    logits, labels = RNG.normal(size=(5, 6, 3)), RNG.integers(0, 3, size=(5, 6))
+    places = -np.take_along_axis(log_softmax(logits), labels[..., None], -1)[..., 0]
+    for ignored in (0, 2, -1, -100):
+        there = labels != ignored if ignored >= 0 else np.arange(6) < np.array([6, 3, 1, 5, 4])[:, None]
+        given = np.where(there, labels, ignored)
+        value = losses.CrossEntropy(ignore_class=ignored)(given, bn.Tensor(logits)).numpy()
+        np.testing.assert_allclose(value, (places * there).sum(1) / np.maximum(there.sum(1), 1))
+        model = bn.Sequential([bn.layers.Lambda(lambda x: x)])
+        model.compile(losses.CrossEntropy(ignore_class=ignored), precision="float64")
+        found = model.evaluate(logits, given, batch_size=2, sample_weight=there.sum(1).astype(float))
+        np.testing.assert_allclose(found["loss"], (places * there).sum() / there.sum())
+    with pytest.raises(ValueError, match=r"`y` must lie in \[-100, 2\]"):
+        model.evaluate(logits, np.where(there, labels + 1, -100))
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_triplet(swap):
+    anchor, positive, negative = RNG.normal(size=(3, 7, 4))
+
+    def distance(a, b):
+        return np.sqrt(((a - b + 1e-6) ** 2).sum(-1))
+
+    far = np.minimum(distance(anchor, negative), distance(positive, negative)) if swap else distance(anchor, negative)
+    expected = np.maximum(distance(anchor, positive) - far + 0.7, 0)
+    stacked = bn.ops.stack([bn.Tensor(anchor), bn.Tensor(positive), bn.Tensor(negative)], 1)
+    np.testing.assert_allclose(losses.Triplet(0.7, swap=swap)(np.zeros(7), stacked).numpy(), expected)
+    assert (expected > 0).any()
+
+
+def test_triplet_of_equal_vectors_has_a_finite_slope():
+    z = bn.Tensor(np.ones((1, 3, 4)), requires_grad=True)
+    losses.triplet(np.zeros(1), z).sum().backward()
+    assert np.isfinite(z.grad.numpy()).all()
+
+
+@pytest.mark.parametrize("name", ["focal", "hinge", "kl_divergence", "log_cosh"])
+def test_extreme_predictions_give_finite_losses_and_slopes(name):
+    z = bn.Tensor(np.array([[1000.0, -1000.0], [-1000.0, 1000.0]]), requires_grad=True)
+    value = losses.resolve(name)(np.array([[1.0, 0.0], [1.0, 0.0]]), z)
+    value.sum().backward()
+    assert np.isfinite(value.numpy()).all()
+    assert np.isfinite(z.grad.numpy()).all()
+
+
+def test_a_sure_and_right_prediction_has_a_finite_focal_slope():
+    z = bn.Tensor(np.array([[800.0, 0.0]]), requires_grad=True)
+    value = losses.Focal(0.5)(np.array([0]), z)
+    value.sum().backward()
+    np.testing.assert_allclose(value.numpy(), 0, atol=1e-12)
+    assert np.isfinite(z.grad.numpy()).all()
+
+
+def test_the_variance_counts_as_at_least_eps():
+    value = losses.GaussianNLL(eps=0.01)(np.array([1.0]), bn.Tensor([[1.0, -50.0]])).numpy()
+    np.testing.assert_allclose(value, [np.log(0.01) / 2])
+
+
+def test_a_vector_of_zeros_has_no_direction():
+    z = bn.Tensor(np.zeros((1, 3)), requires_grad=True)
+    value = losses.cosine(np.ones((1, 3)), z)
+    value.sum().backward()
+    np.testing.assert_allclose(value.numpy(), [1.0])
+    assert np.isfinite(z.grad.numpy()).all()
+
+
+@pytest.mark.parametrize(
+    ("loss", "target", "words"),
+    [
+        ("kl_divergence", TRUTH, r"`y` must lie in \[0, 1\]"),
+        ("hinge", 3 * TRUTH, r"`y` must lie in \[-1, 1\]"),
+        ("focal", 2 * BINARY, r"`y` must lie in \[0, 1\]"),
+        ("poisson_nll", -COUNTS, "`y` must be at least 0 for this loss, got values from -9.0"),
+        ("gaussian_nll", TRUTH, "`y` must have half as many columns"),
+        ("triplet", TRUTH, r"the prediction must have shape \(batch, 3, features\)"),
+        (losses.Quantile((0.1, 0.9)), TRUTH[:, 0], r"the prediction must have shape \(batch, 2\)"),
+        (losses.CrossEntropy(ignore_class=1), SOFT, "`ignore_class` needs a target of labels"),
+        ("cosine", LABELS, r"`y` must have shape \(batch, 4\)"),
+    ],
+)
+def test_targets_are_checked(loss, target, words):
+    model = bn.Sequential([bn.layers.Lambda(lambda x: x)])
+    model.compile(loss)
+    with pytest.raises(ValueError, match=words):
+        model.evaluate(LOGITS, target)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: losses.Focal(-1.0), "`gamma`"),
+        (lambda: losses.Quantile(1.0), "`quantile`"),
+        (lambda: losses.Quantile(()), "`quantile` must hold"),
+        (lambda: losses.Hinge(0.0), "`margin`"),
+        (lambda: losses.Triplet(-1.0), "`margin`"),
+        (lambda: losses.GaussianNLL(eps=0.0), "`eps`"),
+    ],
+)
+def test_arguments_are_checked(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()

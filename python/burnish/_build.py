@@ -34,7 +34,7 @@ class Built(NamedTuple):
     targets: Signature | None
     outputs: Structure[str]  # the names of the predictions
     classes: dict[str, int | None]  # inputs used as indices, and how many values an index may take
-    probabilities: list[str]  # inputs that must lie in [0, 1]
+    ranges: dict[str, tuple[float | None, float | None]]  # inputs that must lie between two numbers (None: no bound)
     metrics: list[str]
     rows: list[LayerRow]
     compiled: Compiled | None
@@ -84,7 +84,7 @@ def _trace(  # noqa: PLR0917
         targets=None if y is None else targets,
         outputs=outputs,
         classes=trace.classes,
-        probabilities=sorted(trace.probabilities),
+        ranges=trace.ranges,
         metrics=metrics,
         rows=list(trace.rows.values()),
         compiled=compiled,

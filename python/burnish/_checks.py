@@ -1,4 +1,4 @@
-"""What the numbers of the data must be: finite, labels among the classes, probabilities in [0, 1]; one pass each."""
+"""What the numbers of the data must be: finite, labels among the classes, targets in their range; one pass each."""
 
 from __future__ import annotations
 
@@ -14,15 +14,21 @@ __all__ = ["check_values"]
 
 
 def check_values(data: Data, built: Built) -> None:
-    """Raise for the first NaN or infinity, label that is no whole number below its classes, or wrong probability."""
+    """Raise for the first NaN or infinity, label that is no whole number below its classes, or number out of range."""
     for name, array in data.inputs.items():
         _check_finite(name, array)
         if name in built.classes:
             _check_labels(name, array, built.classes[name])
-        if name in built.probabilities and (array.min() < 0 or array.max() > 1):
-            raise ValueError(
-                f"`{name}` must lie in [0, 1] for this loss, got values from {array.min()} to {array.max()}"
-            )
+        if name in built.ranges:
+            _check_range(name, array, *built.ranges[name])
+
+
+def _check_range(name: str, array: Array, low: float | None, high: float | None) -> None:
+    least, greatest = array.min(), array.max()
+    if (low is None or least >= low) and (high is None or greatest <= high):
+        return
+    wanted = f"be at least {low:g}" if high is None else f"lie in [{low:g}, {high:g}]"
+    raise ValueError(f"`{name}` must {wanted} for this loss, got values from {least} to {greatest}")
 
 
 def _check_finite(name: str, array: Array) -> None:

@@ -112,7 +112,7 @@ def document_of(core: Core, built: Built, *, quiet: bool = False) -> dict[str, A
         "targets": None if built.targets is None else to_plain(built.targets.names),
         "outputs": to_plain(built.outputs),
         "classes": built.classes,
-        "probabilities": built.probabilities,
+        "ranges": built.ranges,
         "metrics": built.metrics,
         "rows": [list(row) for row in built.rows],
         "rules": [list(rule) for rule in built.rules],

@@ -41,7 +41,7 @@ class Trace:
     """A program being written: where layers stand, what is frozen, and which form is traced, training or inference.
 
     `classes` collects the inputs that are used as indices, with how many values an index may take (None: not known),
-    `probabilities` those that must lie in [0, 1].
+    `ranges` the least and the greatest value that others may have (None: no bound).
     """
 
     def __init__(self, program: Program, paths: Mapping[int, str], is_frozen: Callable[[str], bool]) -> None:
@@ -50,7 +50,7 @@ class Trace:
         self.is_frozen = is_frozen
         self.training = False
         self.classes: dict[str, int | None] = {}
-        self.probabilities: set[str] = set()
+        self.ranges: dict[str, tuple[float | None, float | None]] = {}
         self.rows: dict[str, LayerRow] = {}
         self.penalties: dict[str, Value] = {}  # added to the loss of the form that is traced
         self._scope = ""
@@ -144,10 +144,15 @@ class Symbol(Value):
         counts = [n for n in (self.trace.classes.get(self.name), count) if n is not None]
         self.trace.classes[self.name] = min(counts, default=None)
 
-    def mark_probability(self) -> None:
-        """Note that this value is used as a probability, so that the data can be checked for it."""
-        if self.name is not None:
-            self.trace.probabilities.add(self.name)
+    def mark_range(self, low: float | None, high: float | None) -> None:
+        """Note that this value must lie between two numbers (None: no bound), for the data to be checked for it."""
+        if self.name is None:
+            return
+        lows, highs = zip((low, high), self.trace.ranges.get(self.name, (None, None)), strict=True)
+        self.trace.ranges[self.name] = (
+            max((n for n in lows if n is not None), default=None),
+            min((n for n in highs if n is not None), default=None),
+        )
 
     def _lifted(self, value: Value | npt.NDArray[Any]) -> Symbol:
         if isinstance(value, Symbol):

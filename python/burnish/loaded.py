@@ -11,7 +11,7 @@ from ._build import Built, Signature
 from ._compile import Compiled
 from ._data import check_signature
 from ._device import resolve_device
-from ._errors import choice, integer
+from ._errors import choice, integer, number
 from ._precision import PRECISIONS
 from ._replay import replay_program
 from ._runtime import Position, Runtime, weak
@@ -136,7 +136,7 @@ def _built(document: dict[str, Any], device: str) -> Built:
         targets=None if targets is None else _signature(targets, shapes),
         outputs=from_plain(document["outputs"]),
         classes={str(name): None if n is None else integer(name, n, 1) for name, n in document["classes"].items()},
-        probabilities=[str(name) for name in document["probabilities"]],
+        ranges={str(name): (_bound(low), _bound(high)) for name, (low, high) in document["ranges"].items()},
         metrics=[str(name) for name in document["metrics"]],
         rows=[
             LayerRow(path, kind, None if shape is None else tuple(shape), leaf)
@@ -157,6 +157,10 @@ def _check_outputs(program: _burnish.Program, document: dict[str, Any]) -> None:
     missing = sorted(set(wanted) - set(program.outputs()))
     if missing:
         raise ValueError(f"the file is damaged: the program has no output {missing[0]!r}")
+
+
+def _bound(plain: Any) -> float | None:
+    return None if plain is None else number("range", plain)
 
 
 def _signature(plain: Any, shapes: dict[str, Any]) -> Signature:

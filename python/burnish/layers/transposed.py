@@ -77,8 +77,8 @@ class ConvTranspose2D(Convolution):
         check_images(self.default_name, x.shape)
         kernel = self.kernel((*self.kernel_size, self.filters, x.shape[-1]))
         taps = _phases(_dilated(kernel, self.dilation_rate), self.strides)
-        reach = taps.shape[0] - 1, taps.shape[1] - 1  # pyright: ignore[reportOptionalOperand]  a parameter's
-        y = ops.conv2d(x, taps, padding=((reach[0], reach[0]), (reach[1], reach[1])))
+        down, across = ((length or 1) - 1 for length in taps.shape[:2])
+        y = ops.conv2d(x, taps, padding=((down, down), (across, across)))
         y = _interleaved(y, self.strides, self.filters)
         for axis in (1, 2):
             y = self._cropped(y, axis, x.shape[axis])
