@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ._compile import Compiled
     from ._freeze import Rules
     from ._value import Shape
+    from .metrics import Reported
 
 __all__ = ["Built", "Signature", "build"]
 
@@ -35,10 +36,15 @@ class Built(NamedTuple):
     outputs: Structure[str]  # the names of the predictions
     classes: dict[str, int | None]  # inputs used as indices, and how many values an index may take
     ranges: dict[str, tuple[float | None, float | None]]  # inputs that must lie between two numbers (None: no bound)
-    metrics: list[str]
+    reported: list[Reported]
     rows: list[LayerRow]
     compiled: Compiled | None
     rules: Rules
+
+    @property
+    def metrics(self) -> list[str]:
+        """The names of what the engine averages for the metrics."""
+        return [column for each in self.reported for column in each.columns.values()]
 
     def frozen(self) -> list[str]:
         """Return the paths of the frozen parameters."""
@@ -67,7 +73,7 @@ def _trace(  # noqa: PLR0917
     trace = Trace(program, layer_paths(model), lambda path: _freeze.is_frozen(rules, path))
     x = _declare(trace, inputs, integers)
     y = None if targets is None or compiled is None else _declare(trace, targets, integers)
-    metrics: list[str] = []
+    reported: list[Reported] = []
     outputs: Structure[str] = "prediction"
     for form, prefix in (("training", "training."), ("evaluation", "")):
         trace.begin(form)
@@ -76,7 +82,7 @@ def _trace(  # noqa: PLR0917
             for name, value in flatten(f"{prefix}prediction", predictions).items():
                 program.output(name, value.index)
             if y is not None and compiled is not None:
-                metrics = _compile.trace_loss(trace, compiled, form, predictions, y)
+                reported = _compile.trace_loss(trace, compiled, form, predictions, y)
         outputs = skeleton("prediction", predictions)
     return Built(
         program=program,
@@ -85,7 +91,7 @@ def _trace(  # noqa: PLR0917
         outputs=outputs,
         classes=trace.classes,
         ranges=trace.ranges,
-        metrics=metrics,
+        reported=reported,
         rows=list(trace.rows.values()),
         compiled=compiled,
         rules=rules,

@@ -19,6 +19,7 @@ from ._structure import Structure, flatten, is_dict, is_sequence, mapped, suffix
 from ._value import Value
 from .layers.base import ROLES
 from .losses import per_sample, show
+from .metrics import Metric, Reported, classes_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -124,20 +125,24 @@ def resolve(
 
 def trace_loss(
     trace: Trace, compiled: Compiled, form: str, predictions: Structure[Symbol], targets: Structure[Symbol]
-) -> list[str]:
-    """Write `<form>.loss` and `<form>.metric.<name>` into the program; return the metrics' names."""
+) -> list[Reported]:
+    """Write `<form>.loss`, `<form>.metric.<name>` and `collected.<name>` into the program; return the metrics."""
     pairs = _pairs(predictions, targets)
     total: Value | None = None
-    metrics: dict[str, Value] = {}
+    reported: list[Reported] = []
     for output, (target, prediction) in pairs.items():
         loss = _of_output("loss", compiled.loss, output, pairs)
         if loss is not None:
             value = _checked_value("loss", loss(target, prediction))
             total = value if total is None else total + value
             if output:
-                metrics[f"{output}_loss"] = value
+                reported.append(_mean(trace, form, f"{output}_loss", value))
         for name, metric in _of_output("metrics", compiled.metrics, output, pairs) or ():
-            metrics[f"{output}_{name}" if output else name] = _checked_value(name, metric(target, prediction))
+            full_name = f"{output}_{name}" if output else name
+            if isinstance(metric, Metric):
+                reported.append(_of_set(trace, form, full_name, metric, target, prediction))
+            else:
+                reported.append(_mean(trace, form, full_name, _checked_value(name, metric(target, prediction))))
     if total is None:
         raise ValueError("`loss` must be given for at least one output")
     if trace.penalties:
@@ -145,9 +150,30 @@ def trace_loss(
         _write(trace, f"{form}.penalty", penalty)
         total = total + penalty
     _write(trace, f"{form}.loss", total)
-    for name, value in metrics.items():
-        _write(trace, f"{form}.metric.{name}", value)
-    return list(metrics)
+    return reported
+
+
+def _mean(trace: Trace, form: str, name: str, value: Value) -> Reported:
+    """Write a metric that is a mean."""
+    _write(trace, f"{form}.metric.{name}", value)
+    return Reported(name, {name: name}, {}, 1, None)
+
+
+def _of_set(  # noqa: PLR0917
+    trace: Trace, form: str, name: str, metric: Metric, target: Any, prediction: Symbol
+) -> Reported:
+    """Write what a metric of the whole set is made of: the columns to be added up, or what is collected to evaluate."""
+    classes = classes_of(prediction.shape)
+    columns = metric.columns(target, prediction)
+    if columns:
+        for key, value in columns.items():
+            _write(trace, f"{form}.metric.{name}#{key}", _checked_value(name, value))
+        return Reported(name, {key: f"{name}#{key}" for key in columns}, {}, classes, metric)
+    collected = metric.collected(target, prediction)
+    if form == "evaluation":
+        for key, value in collected.items():
+            _write(trace, f"collected.{name}#{key}", value)
+    return Reported(name, {}, {key: f"collected.{name}#{key}" for key in collected}, classes, metric)
 
 
 def _roles(roles: Any) -> list[str]:

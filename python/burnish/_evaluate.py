@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._data import Array
 from ._structure import Structure, flatten, unflatten
+from .metrics import reported
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ._data import Array, Data
+    from ._data import Data
     from ._runtime import Runtime
     from .callbacks.collection import CallbackList
 
@@ -20,13 +22,37 @@ __all__ = ["BATCH_SIZE", "evaluate", "predict"]
 BATCH_SIZE = 256  # forward only: memory is not scarce, and the result does not depend on it
 
 
-def evaluate(runtime: Runtime, parts: Iterable[Data], batch_size: int, callbacks: CallbackList) -> dict[str, float]:
-    """Return the weighted means of loss and metrics over all parts."""
+def evaluate(runtime: Runtime, parts: Iterable[Data], batch_size: int, callbacks: CallbackList) -> dict[str, Any]:
+    """Return loss and metrics over all parts; what is no number (a confusion matrix) is not shown to callbacks."""
     callbacks("on_test_begin", {})
-    means = _combined([_evaluate_part(runtime, part, batch_size, callbacks) for part in parts])
-    logs = {"loss": means["loss"], **{name: means[f"metric.{name}"] for name in runtime.built.metrics}}
-    callbacks("on_test_end", logs)
+    metrics, means, collected = runtime.built.reported, list[dict[str, float]](), list[dict[str, Array]]()
+    for part in parts:
+        means.append(_evaluate_part(runtime, part, batch_size, callbacks))
+        collected.append(_collected(runtime, part, batch_size))
+    of_all = _combined(means)
+    arrays = {name: np.concatenate([each[name] for each in collected]) for name in collected[0]}
+    logs: dict[str, Any] = {"loss": of_all["loss"]}
+    for each in metrics:
+        if each.collected:
+            logs[each.name] = each.computed(arrays, arrays["weight"])
+        else:
+            logs[each.name] = each.finished(_plain(of_all), of_all["weight"])
+    callbacks("on_test_end", {name: value for name, value in logs.items() if np.ndim(value) == 0})
     return logs
+
+
+def _collected(runtime: Runtime, part: Data, batch_size: int) -> dict[str, Array]:
+    """Return what metrics need of every sample, which takes another pass; with the samples' weights."""
+    names = [name for each in runtime.built.reported for name in each.collected.values()]
+    if not names:
+        return {}
+    arrays = runtime.session.predict(part.inputs, batch_size=batch_size, outputs=names)
+    weight = np.ones(part.rows) if part.weight is None else part.weight.astype(np.float64)
+    return {"weight": weight, **dict(zip(names, arrays, strict=True))}
+
+
+def _plain(means: dict[str, float]) -> dict[str, float]:
+    return {name.removeprefix("metric."): mean for name, mean in means.items()}
 
 
 def _combined(parts: list[dict[str, float]]) -> dict[str, float]:
@@ -41,8 +67,9 @@ def _evaluate_part(runtime: Runtime, part: Data, batch_size: int, callbacks: Cal
     if callbacks.wants("on_test_batch_begin", "on_test_batch_end"):
         for index, piece in enumerate(_pieces(part, batch_size)):
             callbacks("on_test_batch_begin", index, {})
-            logs = session.evaluate(piece.inputs, batch_size=batch_size, sample_weight=piece.weight)
-            callbacks("on_test_batch_end", index, {name.removeprefix("metric."): logs[name] for name in logs})
+            means = session.evaluate(piece.inputs, batch_size=batch_size, sample_weight=piece.weight)
+            metrics = reported(runtime.built.reported, _plain(means), means["weight"])
+            callbacks("on_test_batch_end", index, {"loss": means["loss"], **metrics})
     # In one call always, so that hooks do not change how sums are rounded.
     return session.evaluate(part.inputs, batch_size=batch_size, sample_weight=part.weight)
 

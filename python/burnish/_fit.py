@@ -13,10 +13,11 @@ from ._evaluate import evaluate
 from ._monitor import EpochMonitor, split_records
 from ._resume import restore, restore_model
 from ._sources import Pacer
+from .metrics import reported
 from .optimizers import learning_rate_at, learning_rates, plain_learning_rate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ._sources import Piece, Source
     from .callbacks.collection import CallbackList
     from .history import History
+    from .metrics import Reported
     from .model import Model
 
 __all__ = ["Meter", "Run", "train_piece"]
@@ -57,10 +59,13 @@ class Meter:
         """Go on from such sums."""
         self._sums, self._weight = state["sums"], state["weight"]
 
-    def means(self) -> dict[str, float]:
-        """Return the means so far."""
+    def means(self, metrics: Sequence[Reported]) -> dict[str, float]:
+        """Return the mean loss and the metrics so far."""
+        if not self._sums:
+            return {}
         weight = self._weight or 1.0
-        return {name.removeprefix("metric."): total / weight for name, total in self._sums.items()}
+        means = {name.removeprefix("metric."): total / weight for name, total in self._sums.items()}
+        return {"loss": means["loss"], **reported(metrics, means, weight)}
 
 
 def _added(total: float, values: npt.NDArray[Any]) -> float:
@@ -250,7 +255,7 @@ class Run:
         self._monitor.add(tables, self.runtime)
         self.position.next_epoch()
         self.history.add_movements(self._monitor)
-        self._logs = {**self._meter.means(), **self._validate()}
+        self._logs = {**self._meter.means(self.runtime.built.reported), **self._validate()}
         self.callbacks("on_epoch_end", epoch, self._logs)
         self.history.add_epoch(epoch, self._logs)
         self.epoch += 1
@@ -267,11 +272,11 @@ class Run:
         self._monitor.add(tables, runtime)
         self.pacer.note(piece.batches, time.perf_counter() - started)
         self._meter.add(records, ["loss", *(f"metric.{name}" for name in runtime.built.metrics)])
-        self.history.add_steps(_columns(epoch, records))
+        self.history.add_steps(_columns(epoch, records, runtime.built.reported))
         self._warn(epoch, records)
         self.step += self.position.batch - batch
         self._counted = self.position.batch
-        logs = self._meter.means()
+        logs = self._meter.means(runtime.built.reported)
         if self.hooked:
             self.callbacks("on_train_batch_end", batch, logs)
         rows = piece.batch_size if piece.order is None else len(piece.order)
@@ -285,7 +290,7 @@ class Run:
         if self.validation is None:
             return {}
         means = evaluate(self.runtime, self.validation(), self.validation_batch_size, self.callbacks)
-        return {f"val_{name}": mean for name, mean in means.items()}
+        return {f"val_{name}": mean for name, mean in means.items() if np.ndim(mean) == 0}
 
     def _warn(self, epoch: int, records: Records) -> None:
         bad = np.flatnonzero(~records["finite"])
@@ -304,6 +309,8 @@ class Run:
             )
 
 
-def _columns(epoch: int, records: Records) -> Records:
-    columns = {name.removeprefix("metric."): values for name, values in records.items()}
-    return {"epoch": np.full(len(records["step"]), epoch), **columns}
+def _columns(epoch: int, records: Records, metrics: Sequence[Reported]) -> Records:
+    columns = {name: values for name, values in records.items() if not name.startswith("metric.")}
+    means = {name.removeprefix("metric."): values for name, values in records.items()}
+    finished = reported(metrics, means, records["weight"])
+    return {"epoch": np.full(len(records["step"]), epoch), **columns, **finished}

@@ -14,6 +14,7 @@ from . import _burnish
 from ._data import Array, as_array
 from ._errors import nearest
 from ._structure import to_plain
+from .metrics import CLASSES, Metric
 from .optimizers import learning_rate_at, plain_learning_rate
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from ._build import Built
     from ._runtime import Core, Runtime
+    from .metrics import Reported
 
 __all__ = [
     "Difference",
@@ -113,7 +115,7 @@ def document_of(core: Core, built: Built, *, quiet: bool = False) -> dict[str, A
         "outputs": to_plain(built.outputs),
         "classes": built.classes,
         "ranges": built.ranges,
-        "metrics": built.metrics,
+        "metrics": [_plain_metric(each) for each in built.reported if each.metric is None or _is_ours(each.metric)],
         "rows": [list(row) for row in built.rows],
         "rules": [list(rule) for rule in built.rules],
         "position": {**vars(position)},
@@ -122,6 +124,15 @@ def document_of(core: Core, built: Built, *, quiet: bool = False) -> dict[str, A
         if compiled is None
         else {"optimizer": compiled.optimizer, "precision": compiled.precision, "seed": compiled.seed},
     }
+
+
+def _plain_metric(each: Reported) -> dict[str, Any]:
+    config = None if each.metric is None else each.metric.config()
+    return {**each._asdict(), "metric": config}
+
+
+def _is_ours(metric: Metric) -> bool:
+    return type(metric) in CLASSES.values()
 
 
 def _floats(array: Array) -> Array:

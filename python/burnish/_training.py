@@ -18,6 +18,7 @@ from ._sources import ArraySource, BatchSource, Piece, check_data_signature, unp
 from .callbacks import Callback
 from .callbacks.collection import CallbackList
 from .history import History
+from .metrics import reported
 from .optimizers import learning_rate_at
 
 if TYPE_CHECKING:
@@ -120,13 +121,14 @@ def train_on_batch(core: Core, x: Any, y: Any, sample_weight: Any, class_weight:
         _check_classes(class_weight, runtime)
     records = train_piece(core, runtime, Piece(data.inputs, None, data.weight, data.rows, 1))
     runtime.session.signalled()
-    names = ["loss", *(f"metric.{name}" for name in runtime.built.metrics)]
-    return {name.removeprefix("metric."): float(records[name][0]) for name in names}
+    means = {name: float(records[f"metric.{name}"][0]) for name in runtime.built.metrics}
+    metrics = reported(runtime.built.reported, means, float(records["weight"][0]))
+    return {"loss": float(records["loss"][0]), **metrics}
 
 
 def evaluate(  # noqa: PLR0917
     model: Model, core: Core, x: Any, y: Any, batch_size: Any, sample_weight: Any, callbacks: Any, *, check_data: bool
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Check, build and evaluate; see `Model.evaluate`."""
     _compiled(core)
     size = _evaluation_size("batch_size", batch_size)
@@ -233,8 +235,9 @@ def _check_classes(class_weight: Mapping[int, float] | None, runtime: Runtime) -
 
 def _log_names(runtime: Runtime, *, validated: bool) -> list[str]:
     """Return what the logs hold at an epoch's end before callbacks add to them."""
-    names = ["loss", *runtime.built.metrics]
-    return [*names, *(f"val_{name}" for name in names)] if validated else names
+    metrics = [each for each in runtime.built.reported if each.logged]
+    names = ["loss", *(each.name for each in metrics if each.columns)]
+    return [*names, "val_loss", *(f"val_{each.name}" for each in metrics)] if validated else names
 
 
 def _check(data: Data, runtime: Runtime, *, check_data: bool) -> None:

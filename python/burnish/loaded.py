@@ -18,6 +18,7 @@ from ._runtime import Position, Runtime, weak
 from ._storage import KEY, VERSION, split_arrays
 from ._structure import flatten, from_plain, is_sequence, mapped, unflatten
 from ._symbol import LayerRow, Symbol, current_trace
+from .metrics import Reported, restored
 from .model import Model, core_of
 from .optimizers import restored_learning_rate
 
@@ -137,7 +138,7 @@ def _built(document: dict[str, Any], device: str) -> Built:
         outputs=from_plain(document["outputs"]),
         classes={str(name): None if n is None else integer(name, n, 1) for name, n in document["classes"].items()},
         ranges={str(name): (_bound(low), _bound(high)) for name, (low, high) in document["ranges"].items()},
-        metrics=[str(name) for name in document["metrics"]],
+        reported=[_reported(plain) for plain in document["metrics"]],
         rows=[
             LayerRow(path, kind, None if shape is None else tuple(shape), leaf)
             for path, kind, shape, leaf in document["rows"]
@@ -153,10 +154,20 @@ def _check_outputs(program: _burnish.Program, document: dict[str, Any]) -> None:
     wanted += [f"training.{name}" for name in wanted]
     if document["compiled"] is not None and document["targets"] is not None:
         for form in ("training", "evaluation"):
-            wanted += [f"{form}.loss", *(f"{form}.metric.{name}" for name in document["metrics"])]
+            columns = [column for each in document["metrics"] for column in each["columns"].values()]
+            wanted += [f"{form}.loss", *(f"{form}.metric.{name}" for name in columns)]
+        wanted += [name for each in document["metrics"] for name in each["collected"].values()]
     missing = sorted(set(wanted) - set(program.outputs()))
     if missing:
         raise ValueError(f"the file is damaged: the program has no output {missing[0]!r}")
+
+
+def _reported(plain: dict[str, Any]) -> Reported:
+    columns, collected = (
+        {str(key): str(name) for key, name in plain[part].items()} for part in ("columns", "collected")
+    )
+    classes = integer("classes", plain["classes"], 1)
+    return Reported(str(plain["name"]), columns, collected, classes, restored(plain["metric"]))
 
 
 def _bound(plain: Any) -> float | None:

@@ -270,7 +270,7 @@ class Model(Layer):
         sample_weight: Any = None,
         callbacks: Any = (),
         check_data: bool = True,
-    ) -> dict[str, float]:
+    ) -> dict[str, Any]:
         """Return loss and metrics over a whole set (arrays or batches), the same for every batch size."""
         return _training.evaluate(
             self, core_of(self), x, y, batch_size, sample_weight, callbacks, check_data=check_data
