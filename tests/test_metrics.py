@@ -17,7 +17,7 @@ BINARY = (LOGITS + 2 * RNG.normal(size=(N, CLASSES)) > 0).astype(float)
 NUMBERS = LOGITS + RNG.normal(size=(N, CLASSES))
 ANSWERS = LOGITS.argmax(1)
 PROBABILITIES = np.exp(LOGITS) / np.exp(LOGITS).sum(1, keepdims=True)
-SAID = LOGITS > np.log(0.3 / 0.7)
+SAID = np.log(0.3 / 0.7) < LOGITS
 SEQUENCES, PLACES = RNG.normal(size=(N, 3, CLASSES)), RNG.integers(0, CLASSES, (N, 3))
 
 
@@ -308,6 +308,7 @@ def test_a_users_metric_of_sums_is_finished_but_not_saved(tmp_path):
     model = bn.Sequential([bn.layers.Lambda(lambda x: x)])
     model.compile("mse", metrics=[Balance, "mae"])
     assert model.evaluate(LOGITS, NUMBERS)["balance"] == pytest.approx((LOGITS > NUMBERS).mean())
+    assert Balance()(NUMBERS, LOGITS) == pytest.approx((LOGITS > NUMBERS).mean())
     assert list(model.fit(LOGITS, NUMBERS, verbose=0).history) == ["loss", "balance", "mae"]
     model.save(tmp_path / "model")
     loaded = bn.load(tmp_path / "model")

@@ -58,7 +58,7 @@ class Metric:
         self._arguments = arguments
 
     def columns(self, target: Any, prediction: Any) -> dict[str, Value]:  # noqa: ARG002
-        """Return numbers per sample by name, shape `(batch,)`; none if the metric is computed of what is collected."""
+        """Return numbers per sample by name, averaged over other axes than the batch; none if `compute` does it all."""
         return {}
 
     def finish(self, sums: Mapping[str, Any]) -> Any:
@@ -97,9 +97,9 @@ class Metric:
             raise ValueError(f"`sample_weight` must have shape ({rows},), got {weight.shape}")
         columns = self.columns(target, value)
         if columns:
-            sums = {key: np.dot(column.numpy().astype(np.float64), weight) for key, column in columns.items()}
-            return finished(self, {**sums, "weight": weight.sum()})
-        arrays = {key: array.numpy() for key, array in self.collected(target, value).items()}
+            means = {key: np.asarray(each, np.float64).reshape(rows, -1).mean(1) for key, each in columns.items()}
+            return finished(self, {**{key: mean @ weight for key, mean in means.items()}, "weight": weight.sum()})
+        arrays = {key: np.asarray(each) for key, each in self.collected(target, value).items()}
         return self.compute(arrays, weight, classes_of(value.shape))
 
     def __repr__(self) -> str:
