@@ -20,6 +20,13 @@ def test_examples(name):
     assert failed == 0
 
 
+def test_every_layer_loss_and_metric_is_in_the_table():
+    page = (Path(__file__).parents[1] / "docs" / "layers.md").read_text(encoding="utf-8")
+    told = set(re.findall(r"\w+", " ".join(re.findall(r"`[^`\n]+`", page))))
+    names = {*bn.layers.__all__, *bn.losses.__all__, *bn.metrics.__all__} - {"Layer", "Loss", "Metric"}
+    assert names <= told, names - told
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_pages(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
