@@ -1,10 +1,13 @@
 """One suite for every layer, loss, optimizer and activation: being in the list is being tested."""
 
+import inspect
+
 import numpy as np
 import pytest
 
 import burnish as bn
 from burnish import activations, layers, losses, metrics, optimizers
+from burnish.model import core_of
 
 RNG = np.random.default_rng(4)
 VECTOR, IMAGE, SEQUENCE = RNG.normal(size=(6, 4)), RNG.normal(size=(6, 6, 5, 4)), RNG.normal(size=(6, 3, 4))
@@ -162,6 +165,58 @@ def test_layer_saves_and_takes_the_same_next_step(name, tmp_path):
     loaded.fit(x, y, batch_size=4, verbose=0)
     for path, array in model.parameters(buffers=True).items():
         np.testing.assert_array_equal(loaded.parameters(buffers=True)[path], array)
+
+
+def penalised(name):
+    """The arguments of a layer that are penalties."""
+    return [
+        argument
+        for argument in inspect.signature(getattr(layers, name)).parameters
+        if argument.endswith("_regularizer")
+    ]
+
+
+PENALISED = {
+    "Conv1D": (2, 2),
+    "Conv2D": (2, 3),
+    "ConvTranspose2D": (2, 3),
+    "Dense": (3,),
+    "DepthwiseConv2D": (3,),
+    "Embedding": (7, 3),
+    "MultiHeadAttention": (2, 3),
+    "PReLU": ("normal",),
+    "PositionalEncoding": (),
+    "SeparableConv2D": (2, 3),
+    "TransformerDecoderLayer": (5, 2),
+    "TransformerEncoderLayer": (5, 2),
+}
+
+
+def test_every_layer_with_penalties_is_in_the_suite():
+    assert set(PENALISED) == {name for name in LAYERS if penalised(name)}
+
+
+@pytest.mark.parametrize("name", PENALISED)
+def test_layer_penalises_kernels_and_biases(name):
+    options = {"learned": True} if name == "PositionalEncoding" else {}
+    layer = getattr(layers, name)(*PENALISED[name], **dict.fromkeys(penalised(name), "l2"), **options)
+    x = LAYERS[name][1]
+    model = bn.Sequential([layer])
+    model.compile(lambda target, prediction: 0.0 * prediction, precision="float64")
+    parameters = model.build((None, *x.shape[1:])).parameters()
+    wanted = sum(np.sum(array**2) for path, array in parameters.items() if "norm" not in path)
+    assert wanted > 0
+    np.testing.assert_allclose(model.evaluate(x, np.zeros(6))["loss"], 0.01 * wanted, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layer_gives_its_parameters_roles(name):
+    model, _, _ = network(name)
+    model.predict(LAYERS[name][1])
+    for path, _, role in core_of(model).runtime.built.program.parameters():
+        last = path.rpartition(".")[2]
+        expected = next((kind for kind in ("kernel", "bias", "embedding") if kind in last), "scale")
+        assert role == ("bias" if last == "offset" else expected), path
 
 
 @pytest.mark.parametrize("name", LAYERS)

@@ -344,3 +344,15 @@ def test_a_metric_can_be_watched():
 def test_bad_arguments(make, error, words):
     with pytest.raises(error, match=words):
         make()
+
+
+def test_a_callback_may_compile_with_other_metrics():
+    class Anew(bn.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs):
+            if batch == 2:
+                self.model.compile("mse", "sgd", 0.0, metrics=["r2"])
+
+    model = bn.Sequential([bn.layers.Lambda(lambda x: x)])
+    model.compile("mse", "sgd", 0.0, metrics=["rmse"])
+    history = model.fit(LOGITS[:9, :1], NUMBERS[:9, :1], batch_size=3, epochs=2, callbacks=[Anew()], verbose=0)
+    assert list(history.history) == ["loss", "r2"]

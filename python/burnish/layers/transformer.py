@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .. import activations, initializers, ops
+from .. import activations, initializers, ops, regularizers
 from .._errors import boolean, integer, number
 from .attention import MultiHeadAttention
 from .base import Layer, OneInput
@@ -21,12 +21,9 @@ __all__ = ["TransformerDecoderLayer", "TransformerEncoderLayer"]
 class _FeedForward(OneInput):
     """activation(x · hidden_kernel + hidden_bias) · output_kernel + output_bias, as wide as x again."""
 
-    def __init__(
-        self, units: int, dropout: float, activation: Any, kernel_initializer: Any, bias_initializer: Any
-    ) -> None:
+    def __init__(self, units: int, dropout: float, activation: Any, options: dict[str, Any]) -> None:
         super().__init__()
-        self.units, self.dropout, self.activation = units, dropout, activation
-        self.kernel_initializer, self.bias_initializer = kernel_initializer, bias_initializer
+        self.units, self.dropout, self.activation, self.options = units, dropout, activation, options
         self._activate = activations.resolve(activation)
 
     def call(self, x: Any, *, training: bool = False) -> Value:
@@ -38,9 +35,15 @@ class _FeedForward(OneInput):
         return self._linear("output", hidden, x.shape[-1])
 
     def _linear(self, which: str, x: Any, units: int, activation: str = "none") -> Value:
-        kernel = self.parameter(f"{which}_kernel", (x.shape[-1], units), self.kernel_initializer)
-        bias = self.parameter(f"{which}_bias", (units,), self.bias_initializer, "bias")
-        return ops.linear(x, kernel, bias, activation)
+        kernel, bias = (
+            (self.options[f"{name}_initializer"], self.options[f"{name}_regularizer"]) for name in ("kernel", "bias")
+        )
+        return ops.linear(
+            x,
+            self.parameter(f"{which}_kernel", (x.shape[-1], units), kernel[0], regularizer=kernel[1]),
+            self.parameter(f"{which}_bias", (units,), bias[0], "bias", bias[1]),
+            activation,
+        )
 
 
 class _TransformerLayer(Layer):
@@ -57,30 +60,28 @@ class _TransformerLayer(Layer):
         bias_initializer: Any = "zeros",
         normalize_first: bool = False,  # noqa: FBT001, FBT002
         *,
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
         name: str | None = None,
     ) -> None:
         super().__init__(name)
         self.dropout = number("dropout", dropout, 0, 1, below=True)
         self.normalize_first = boolean("normalize_first", normalize_first)
         self._num_heads = integer("num_heads", num_heads, 1)
-        self._epsilon = layer_norm_epsilon
-        self._kernel_initializer = initializers.resolve(kernel_initializer)
-        self._bias_initializer = initializers.resolve(bias_initializer)
+        self._parameters = {
+            "kernel_initializer": initializers.resolve(kernel_initializer),
+            "bias_initializer": initializers.resolve(bias_initializer),
+            "kernel_regularizer": regularizers.resolve("kernel_regularizer", kernel_regularizer),
+            "bias_regularizer": regularizers.resolve("bias_regularizer", bias_regularizer),
+        }
         units = integer("intermediate_dim", intermediate_dim, 1)
         self.self_attention = self._attention()
         self.self_attention_norm = LayerNorm(epsilon=layer_norm_epsilon)
-        self.feed_forward = _FeedForward(
-            units, self.dropout, activation, self._kernel_initializer, self._bias_initializer
-        )
+        self.feed_forward = _FeedForward(units, self.dropout, activation, self._parameters)
         self.feed_forward_norm = LayerNorm(epsilon=layer_norm_epsilon)
 
     def _attention(self) -> MultiHeadAttention:
-        return MultiHeadAttention(
-            self._num_heads,
-            dropout=self.dropout,
-            kernel_initializer=self._kernel_initializer,
-            bias_initializer=self._bias_initializer,
-        )
+        return MultiHeadAttention(self._num_heads, dropout=self.dropout, **self._parameters)
 
     def _residual(self, x: Any, norm: LayerNorm, sublayer: Callable[[Any], Any], *, training: bool) -> Value:
         """Return norm(x + sublayer(x)), or x + sublayer(norm(x)) where normalisation comes first."""
@@ -112,6 +113,8 @@ class TransformerEncoderLayer(_TransformerLayer):
     normalize_first : bool, default False
         Whether to normalise what goes into each sublayer (which trains without warmup: Xiong et al. 2020) instead of
         the sum. A stack of such layers wants a `LayerNorm` after the last.
+    kernel_regularizer, bias_regularizer : str or function, optional
+        Penalties on the size of kernels and biases, added to the loss; see `bn.regularizers`.
     use_causal_mask : bool, default False
         The default of the argument of the call, for use in a `Sequential`: true for a language model.
     """
@@ -127,6 +130,8 @@ class TransformerEncoderLayer(_TransformerLayer):
         bias_initializer: Any = "zeros",
         normalize_first: bool = False,  # noqa: FBT001, FBT002
         *,
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
         use_causal_mask: bool = False,
         name: str | None = None,
     ) -> None:
@@ -139,6 +144,8 @@ class TransformerEncoderLayer(_TransformerLayer):
             kernel_initializer,
             bias_initializer,
             normalize_first,
+            kernel_regularizer=kernel_regularizer,
+            bias_regularizer=bias_regularizer,
             name=name,
         )
         self.use_causal_mask = boolean("use_causal_mask", use_causal_mask)
@@ -172,7 +179,7 @@ class TransformerDecoderLayer(_TransformerLayer):
     ----------
     intermediate_dim, num_heads, dropout, activation, layer_norm_epsilon
         As for `TransformerEncoderLayer`.
-    kernel_initializer, bias_initializer, normalize_first
+    kernel_initializer, bias_initializer, normalize_first, kernel_regularizer, bias_regularizer
         As for `TransformerEncoderLayer`.
     """
 
@@ -187,6 +194,8 @@ class TransformerDecoderLayer(_TransformerLayer):
         bias_initializer: Any = "zeros",
         normalize_first: bool = False,  # noqa: FBT001, FBT002
         *,
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
         name: str | None = None,
     ) -> None:
         super().__init__(
@@ -198,6 +207,8 @@ class TransformerDecoderLayer(_TransformerLayer):
             kernel_initializer,
             bias_initializer,
             normalize_first,
+            kernel_regularizer=kernel_regularizer,
+            bias_regularizer=bias_regularizer,
             name=name,
         )
         self.cross_attention = self._attention()

@@ -134,8 +134,12 @@ class Reported(NamedTuple):
 
 
 def reported(metrics: Sequence[Reported], means: Mapping[str, Any], weight: Any) -> dict[str, Any]:
-    """Return the metrics that are numbers made of sums, by name; both may be arrays, with an entry for each set."""
-    return {each.name: each.finished(means, weight) for each in metrics if each.columns and each.logged}
+    """Return the metrics that are numbers made of sums, by name; both may be arrays, with an entry for each set.
+
+    What was not added up is left out: a callback may have compiled the model anew since the last batch.
+    """
+    made = [each for each in metrics if each.columns and each.logged and means.keys() >= set(each.columns.values())]
+    return {each.name: each.finished(means, weight) for each in made}
 
 
 def finished(metric: Metric, sums: Mapping[str, Any]) -> Any:
