@@ -68,7 +68,7 @@ class _TransformerLayer(Layer):
         self.dropout = number("dropout", dropout, 0, 1, below=True)
         self.normalize_first = boolean("normalize_first", normalize_first)
         self._num_heads = integer("num_heads", num_heads, 1)
-        self._parameters = {
+        self._parameters: dict[str, Any] = {
             "kernel_initializer": initializers.resolve(kernel_initializer),
             "bias_initializer": initializers.resolve(bias_initializer),
             "kernel_regularizer": regularizers.resolve("kernel_regularizer", kernel_regularizer),
