@@ -393,56 +393,6 @@ def test_csv_logger(digits, tmp_path):
     assert [float(row["loss"]) for row in rows[:2]] == history.history["loss"]
 
 
-def test_a_line_an_epoch_without_a_terminal(digits, capsys):
-    for verbose in ("auto", 1, 2):
-        network().fit(*digits, epochs=2, validation_split=0.5, verbose=verbose)
-        lines = capsys.readouterr().out.splitlines()
-        assert len(lines) == 2
-        assert lines[0].startswith("epoch 1/2  loss ")
-        assert "val_accuracy" in lines[0]
-        assert "\r" not in "".join(lines)
-    network().fit(*digits, epochs=2, verbose=0)
-    assert capsys.readouterr().out == ""
-
-
-def test_a_bar_on_a_terminal(digits, capsys, monkeypatch):
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    monkeypatch.setattr("burnish._progress._PERIOD", 0.0)
-    network().fit(*digits, batch_size=8, epochs=2, verbose="auto")
-    out = capsys.readouterr().out
-    assert "epoch 1/2 ━━━━━━━━━━━━━━━━━━━━━━━━ 12/12  loss " in out
-    assert out.count("\r") > 2
-    assert len(out.splitlines()) > 2
-    assert out.endswith(" s\n") or out.rstrip(" \n").endswith(" s")
-    batches = ((digits[0][i : i + 8], digits[1][i : i + 8]) for i in range(0, 96, 8))
-    network().fit(batches, verbose=1)
-    assert "12 batches  loss" in capsys.readouterr().out
-
-
-def test_history(digits):
-    history = network().fit(*digits, epochs=3, validation_split=0.2, verbose=0)
-    assert list(history.history) == ["loss", "accuracy", "val_loss", "val_accuracy"]
-    frame = history.to_pandas()
-    assert frame.index.tolist() == [0, 1, 2]
-    assert frame["val_loss"].tolist() == history.history["val_loss"]
-    assert history._repr_html_().count("<tr>") == 4
-    assert repr(history).startswith("<History of 3 epochs: loss=")
-    assert set(history.steps) == {
-        "epoch", "step", "learning_rate", "loss", "weight", "gradient_norm", "update_ratio", "finite", "accuracy"
-    }  # fmt: skip
-    assert history.steps["finite"].all()
-
-
-def test_history_plots(digits):
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    history = network().fit(*digits, epochs=3, validation_split=0.2, verbose=0)
-    figure = history.plot()
-    assert [axis.get_ylabel() for axis in figure.axes] == ["loss", "accuracy"]
-    assert [len(axis.lines) for axis in figure.axes] == [2, 2]
-
-
 @pytest.mark.parametrize("batches", [1, 2, 5, 1000])
 def test_chunks_make_no_difference(digits, monkeypatch, batches):
     x, y = digits

@@ -330,13 +330,3 @@ def test_paths_may_be_bytes(tmp_path):
     path = bytes(tmp_path / "model")
     model.save(path)
     assert np.array_equal(bn.load(path).predict(X), model.predict(X))
-
-
-def test_a_history_without_epochs_can_be_drawn():
-    matplotlib = pytest.importorskip("matplotlib")
-    matplotlib.use("Agg")
-    history = classifier().fit(X, Y, epochs=0, verbose=0)
-    assert history.plot().axes
-    history = classifier().fit(X, Y, verbose=0)
-    with pytest.raises(ValueError, match="`axes` must hold one for each of loss, got 2"):
-        history.plot(axes=[None, None])

@@ -280,7 +280,8 @@ class Run:
         if self.hooked:
             self.callbacks("on_train_batch_end", batch, logs)
         rows = piece.batch_size if piece.order is None else len(piece.order)
-        self.callbacks.progress(self.position.batch, logs, rows)
+        rate = float(records["learning_rate"][-1])
+        self.callbacks.progress(self.position.batch, {**logs, "learning_rate": rate}, rows)
         for checkpoint in self.callbacks.checkpoints:
             checkpoint.after_batches(self)
         runtime.session.signalled()

@@ -12,11 +12,11 @@ from ._evaluate import BATCH_SIZE
 from ._evaluate import evaluate as _evaluate
 from ._evaluate import predict as _predict
 from ._fit import Run, train_piece
-from ._progress import progress
 from ._resume import adopt_rules, check, find, settings_of
 from ._sources import ArraySource, BatchSource, Piece, check_data_signature, unpack
 from .callbacks import Callback
 from .callbacks.collection import CallbackList
+from .callbacks.progress import progress
 from .history import History
 from .metrics import reported
 from .optimizers import learning_rate_at
@@ -59,7 +59,8 @@ def fit(
     validation_batch_size = _evaluation_size("validation_batch_size", validation_batch_size)
     fraction = number("validation_split", validation_split, 0, 1, below=True)
     shuffle, check_data = boolean("shuffle", shuffle), boolean("check_data", check_data)
-    printing = progress(verbose)
+    callbacks = _listed(callbacks)
+    printing = progress(verbose, callbacks)
     _one_validation(validation_data, fraction)
     stored = None if resume_from is None else find(resume_from)
     with core.unchanged_on_error():
@@ -83,7 +84,7 @@ def fit(
         times = epochs - initial_epoch
         validation = _validation(core, runtime, validation_data, held_out, times, check_data=check_data)
         params = {"epochs": epochs, "steps": source.steps, "verbose": verbose}
-        several = CallbackList([*_listed(callbacks), *printing], model, params)
+        several = CallbackList([*callbacks, *printing], model, params)
         several.check_monitors(_log_names(runtime, validated=validation is not None))
         core.position.updates_per_epoch = -(-(source.steps or 0) // compiled.accumulate)
         learning_rate_at(core.learning_rate, core.position)

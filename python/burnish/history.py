@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._curves import draw
+from ._errors import choice, integer, unknown
+from ._table import html_table, text_table
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
     from ._monitor import EpochMonitor
@@ -56,6 +62,16 @@ class History:
     def skipped_updates(self) -> int:
         """How many updates were skipped because their gradient was not finite."""
         return sum(int(np.count_nonzero(~part["finite"])) for part in self._steps)
+
+    def steps_of(self, epoch: int) -> dict[str, npt.NDArray[Any]]:
+        """Return the columns of `steps` for one epoch, quickly for the last ones."""
+        found: list[dict[str, npt.NDArray[Any]]] = []
+        for part in reversed(self._steps):
+            if part["epoch"][-1] < epoch:
+                break
+            kept = part["epoch"] == epoch
+            found.insert(0, {name: column[kept] for name, column in part.items()})
+        return {name: np.concatenate([part[name] for part in found]) for name in (found[0] if found else ())}
 
     def movements(self) -> dict[str, float]:
         """Return gradient norm and update ratio of each parameter in the last epoch, as "gradient_norm/<path>"."""
@@ -127,55 +143,59 @@ class History:
 
         return pd.DataFrame(self.history, index=pd.Index(self.epoch, name="epoch"))
 
-    def plot(self, *, axes: Any = None) -> Any:
-        """Draw every curve over the epochs with matplotlib, a validation curve beside its own.
+    def best_epoch(self, monitor: str | None = None, mode: str = "auto") -> int | None:
+        """Return the epoch, as `epoch` counts them, in which a figure was best; None if it never was a number.
 
         Parameters
         ----------
+        monitor : str, optional
+            A name of `history`; by default "val_loss", or "loss" where nothing was validated.
+        mode : {"auto", "min", "max"}
+            Which way is better; "auto" is "max" for accuracies and "min" otherwise.
+        """
+        if monitor is None:
+            monitor = "val_loss" if "val_loss" in self.history else "loss"
+        elif monitor not in self.history:
+            raise unknown("monitor", monitor, self.history)
+        largest = choice("mode", mode, ("auto", "max", "min")) == "max" or (mode == "auto" and "acc" in monitor)
+        values = np.array(self.history.get(monitor, ())) * (-1.0 if largest else 1.0)
+        return None if np.isnan(values).all() else self.epoch[int(np.nanargmin(values))]
+
+    def plot(self, names: Sequence[str] | None = None, *, axes: Any = None) -> Any:
+        """Draw the fit with matplotlib: loss and metrics by epoch; learning rate, gradient norm, update ratio by step.
+
+        A validation curve stands beside its own, the gap between them shaded, and the best epoch is marked.
+
+        Parameters
+        ----------
+        names : sequence of str, optional
+            What to draw, such as `["loss", "gradient_norm"]`; by default everything.
         axes : sequence of matplotlib.axes.Axes, optional
-            Where to draw, one for each of `loss` and the metrics; by default a new figure.
+            Where to draw, one for each name; by default a new figure.
 
         Returns
         -------
         matplotlib.figure.Figure
         """
-        names = [name for name in self.history if not name.startswith("val_")]
-        if axes is None:
-            plt: Any = import_module("matplotlib.pyplot")
+        return draw(self, names, axes)
 
-            _, axes = plt.subplots(1, max(len(names), 1), figsize=(5 * max(len(names), 1), 3.5), squeeze=False)
-        axes = np.ravel(axes)
-        if names and len(axes) != len(names):
-            raise ValueError(f"`axes` must hold one for each of {', '.join(names)}, got {len(axes)}")
-        for name, axis in zip(names, axes, strict=False):
-            _draw(axis, name, self.epoch, self.history)
-        figure = axes[0].figure
-        figure.tight_layout()
-        return figure
+    def table(self, rows: int | None = 20) -> str:
+        """Return the epochs as a table, what `print(history)` shows: figures, last learning rate, mean gradient norm.
+
+        The best epoch has a star. Of more than `rows` epochs, the first and last ones and the best are shown; None:
+        all of them.
+        """
+        return text_table(self, rows if rows is None else integer("rows", rows, 1))
+
+    def __str__(self) -> str:
+        return self.table() if self.epoch else repr(self)
 
     def __repr__(self) -> str:
         last = ", ".join(f"{name}={values[-1]:.4g}" for name, values in self.history.items())
         return f"<History of {len(self.epoch)} epochs: {last}>"
 
     def _repr_html_(self) -> str:
-        from html import escape
-
-        head = "".join(f"<th>{escape(name)}</th>" for name in ("epoch", *self.history))
-        rows = "".join(self._html_row(index, epoch) for index, epoch in enumerate(self.epoch))
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-
-    def _html_row(self, index: int, epoch: int) -> str:
-        cells = [f"{values[index]:.6g}" if index < len(values) else "" for values in self.history.values()]
-        return "<tr>" + "".join(f"<td>{cell}</td>" for cell in (epoch + 1, *cells)) + "</tr>"
-
-
-def _draw(axis: Any, name: str, epochs: list[int], history: dict[str, list[float]]) -> None:
-    numbers = [epoch + 1 for epoch in epochs]
-    for curve, label in ((name, "training"), (f"val_{name}", "validation")):
-        if curve in history:
-            axis.plot(numbers[: len(history[curve])], history[curve], label=label)
-    axis.set(xlabel="epoch", ylabel=name)
-    axis.legend()
+        return html_table(self, 60)
 
 
 def _as_arrays(columns: dict[str, list[Any]]) -> dict[str, Any]:

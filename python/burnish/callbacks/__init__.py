@@ -7,11 +7,15 @@ otherwise in chunks of about a tenth of a second. The result is the same to the 
 from .averaging import EMA, SWA
 from .base import Callback, LambdaCallback
 from .checkpoint import Checkpoint
+from .json_lines import JSONLogger
 from .logs import CSVLogger, Timer
 from .monitoring import Monitor
+from .progress import ProgressBar
 from .rates import LearningRateScheduler, ReduceLROnPlateau
 from .saving import ModelCheckpoint
 from .stopping import EarlyStopping, TerminateOnNaN
+from .tracker import Tracker
+from .trackers import MLflow, TensorBoard, WandB
 
 __all__ = [
     "EMA",
@@ -20,11 +24,17 @@ __all__ = [
     "Callback",
     "Checkpoint",
     "EarlyStopping",
+    "JSONLogger",
     "LambdaCallback",
     "LearningRateScheduler",
+    "MLflow",
     "ModelCheckpoint",
     "Monitor",
+    "ProgressBar",
     "ReduceLROnPlateau",
+    "TensorBoard",
     "TerminateOnNaN",
     "Timer",
+    "Tracker",
+    "WandB",
 ]

@@ -1,0 +1,158 @@
+"""The history as figures, table and curves."""
+
+import numpy as np
+import pytest
+
+import burnish as bn
+
+LOSSES = [0.9, 0.7, 0.6, 0.65]
+VALIDATION = [0.95, 0.72, 0.75, 0.8]
+
+
+def network():
+    model = bn.Sequential([bn.layers.Dense(8, "tanh"), bn.layers.Dense(3)])
+    model.compile("cross_entropy", "adam", 0.01, ["accuracy"])
+    return model
+
+
+def made(epochs=4, first=0):
+    """A history whose figures are known."""
+    history = bn.History()
+    history.epoch = list(range(first, first + epochs))
+    history.history = {"loss": LOSSES[:epochs], "accuracy": [0.5] * epochs, "val_loss": VALIDATION[:epochs]}
+    for epoch in history.epoch:
+        history.add_steps(
+            {
+                "epoch": np.full(2, epoch),
+                "step": np.arange(2),
+                "learning_rate": np.array([0.1, 0.05]) / (epoch + 1),
+                "gradient_norm": np.array([1.0, np.nan]),
+                "update_ratio": np.array([1e-3, 1e-2]),
+            }
+        )
+    return history
+
+
+@pytest.fixture
+def agg():
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    yield matplotlib
+    matplotlib.pyplot.close("all")
+
+
+def test_history(digits):
+    history = network().fit(*digits, epochs=3, validation_split=0.2, verbose=0)
+    assert list(history.history) == ["loss", "accuracy", "val_loss", "val_accuracy"]
+    frame = history.to_pandas()
+    assert frame.index.tolist() == [0, 1, 2]
+    assert frame["val_loss"].tolist() == history.history["val_loss"]
+    assert repr(history).startswith("<History of 3 epochs: loss=")
+    assert set(history.steps) == {
+        "epoch", "step", "learning_rate", "loss", "weight", "gradient_norm", "update_ratio", "finite", "accuracy"
+    }  # fmt: skip
+    assert history.steps["finite"].all()
+
+
+def test_the_best_epoch():
+    history = made(first=5)
+    assert history.best_epoch() == 6
+    assert history.best_epoch("loss") == 7
+    assert history.best_epoch("loss", mode="max") == 5
+    history.history["val_accuracy"] = [np.nan, 0.1, 0.7, 0.7]
+    assert history.best_epoch("val_accuracy") == 7
+    history.history["loss"] = [np.nan] * 4
+    assert history.best_epoch("loss") is None
+    assert bn.History().best_epoch() is None
+    with pytest.raises(ValueError, match="`monitor`: unknown name 'val_los'; did you mean 'val_loss'"):
+        history.best_epoch("val_los")
+
+
+def test_table():
+    assert made().table() == "\n".join(
+        [
+            "epoch  loss  accuracy  val_loss  learning_rate  gradient_norm",
+            "    1   0.9       0.5      0.95           0.05              1",
+            "   2*   0.7       0.5      0.72          0.025              1",
+            "    3   0.6       0.5      0.75       0.016667              1",
+            "    4  0.65       0.5       0.8         0.0125              1",
+        ]
+    )
+    assert str(made()) == made().table()
+    assert str(bn.History()) == "<History of 0 epochs: >"
+
+
+def test_a_long_table_shows_both_ends_and_the_best():
+    history = bn.History()
+    history.epoch = list(range(100))
+    history.history = {"loss": [abs(40 - epoch) for epoch in range(100)]}
+    numbers = [line.split()[0] for line in history.table(5).splitlines()]
+    assert numbers == ["epoch", "1", "2", "…", "41*", "…", "98", "99", "100"]
+    assert len(history.table(None).splitlines()) == 101
+    assert history._repr_html_().count("<tr") < 70
+    with pytest.raises(ValueError, match="`rows`"):
+        history.table(0)
+
+
+def test_a_table_in_a_notebook():
+    history = made()
+    history.history["<b>"] = [1.0]  # a callback's own name and gap
+    html = history._repr_html_()
+    assert html.count("<tr") == 5
+    assert html.count("font-weight:bold") == 1
+    assert '<tr style="font-weight:bold" title="best epoch"><td>2</td><td>0.7</td>' in html
+    assert "<th>&lt;b&gt;</th>" in html
+
+
+def test_curves(agg):
+    figure = made().plot()
+    assert [axis.get_ylabel() for axis in figure.axes] == [
+        "loss",
+        "accuracy",
+        "learning_rate",
+        "gradient_norm",
+        "update_ratio",
+    ]
+    training, validation, best = figure.axes[0].lines
+    assert training.get_xdata().tolist() == validation.get_xdata().tolist() == [1, 2, 3, 4]
+    assert training.get_ydata().tolist() == LOSSES
+    assert validation.get_ydata().tolist() == VALIDATION
+    assert list(best.get_xdata()) == [2, 2]
+    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert labels == ["training", "validation", "gap", "best epoch 2"]
+    (gap,) = figure.axes[0].collections
+    corners = {tuple(np.round(point, 9)) for point in gap.get_paths()[0].vertices}
+    assert {(x, y) for x, y in zip([1, 2, 3, 4], VALIDATION, strict=True)} <= corners
+    rate, _ = figure.axes[2].lines
+    assert rate.get_xdata().tolist() == [0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4]
+    assert figure.axes[4].get_yscale() == "linear"
+    norm, _ = figure.axes[3].lines
+    assert norm.get_ydata().tolist() == [1.0] * 4  # NaN, where a group stayed open, is left out
+
+
+def test_many_steps_are_drawn_as_mean_and_band(agg):
+    history = bn.History()
+    norms = np.random.default_rng(0).lognormal(sigma=2.0, size=10_000)
+    history.add_steps({"epoch": np.repeat(np.arange(10), 1000), "gradient_norm": norms})
+    axis = history.plot(["gradient_norm"]).axes[0]
+    (line,) = axis.lines
+    assert len(line.get_ydata()) <= 300
+    np.testing.assert_allclose(line.get_ydata()[0], norms[:34].mean())
+    assert line.get_xdata()[-1] == 10
+    assert axis.get_yscale() == "log"
+    assert axis.collections[0].get_paths()[0].vertices[:, 1].max() == norms.max()
+
+
+def test_what_to_draw_and_where(agg, digits):
+    history = network().fit(*digits, epochs=2, validation_split=0.2, verbose=0)
+    _, axes = agg.pyplot.subplots(1, 2)
+    assert history.plot(["accuracy", "update_ratio"], axes=axes) is axes[0].figure
+    assert [axis.get_ylabel() for axis in axes] == ["accuracy", "update_ratio"]
+    with pytest.raises(ValueError, match="`names`: unknown name 'acuracy'; did you mean 'accuracy'"):
+        history.plot(["acuracy"])
+    with pytest.raises(ValueError, match="`axes` must hold one for each of loss, got 2"):
+        history.plot(["loss"], axes=[None, None])
+
+
+def test_a_history_without_epochs_can_be_drawn(agg, digits):
+    assert network().fit(*digits, epochs=0, verbose=0).plot().axes
