@@ -63,6 +63,7 @@ LAYERS = {
     "MultiHeadAttention": (lambda: layers.MultiHeadAttention(2, 3, dropout=0.2, use_causal_mask=True), SEQUENCE),
     "Multiply": (layers.Multiply, VECTOR),
     "PReLU": (lambda: layers.PReLU("normal"), SEQUENCE),
+    "Normalization": (lambda: layers.Normalization(mean=0.3, variance=[0.5, 1, 2, 4]), VECTOR),
     "Permute": (lambda: layers.Permute((2, 1)), SEQUENCE),
     "PositionalEncoding": (lambda: layers.PositionalEncoding(learned=True), SEQUENCE),
     "RMSNorm": (layers.RMSNorm, SEQUENCE),

@@ -273,3 +273,55 @@ def test_a_layer_made_inside_call_is_refused():
 
     with pytest.raises(ValueError, match="no attribute holds"):
         bn.Sequential([Wrong()]).build((None, 3))
+
+
+def test_normalization_is_that_of_the_data(rng, tmp_path):
+    x = 50 + rng.normal(size=(40, 3, 4)) * [1, 10, 1e-3, 0]
+    mean, deviation = x.mean((0, 1)), x.std((0, 1))
+    layer = layers.Normalization()
+    layer.adapt(x)
+    model = built(layer, x)
+    expected = (x - mean) / np.maximum(deviation, 1e-7)
+    np.testing.assert_allclose(model.predict(x), expected, rtol=1e-9, atol=1e-9)
+    state = model.parameters(buffers=True)
+    np.testing.assert_array_equal(state["normalization.mean"], mean)
+    model.save(tmp_path / "model")
+    np.testing.assert_array_equal(bn.load(tmp_path / "model").predict(x), model.predict(x))
+    back = built(layers.Normalization(mean=mean, variance=deviation**2, invert=True), x)
+    np.testing.assert_allclose(back.predict(model.predict(x)), x)
+    assert not model.parameters()
+    with pytest.raises(ValueError, match="adapt must be called before the model is built"):
+        layer.adapt(x)
+
+
+def test_normalization_stays_as_it_is_in_training_and_inside_models(rng):
+    x = rng.normal(size=(16, 2)) * 100
+    inner = bn.Sequential([layers.Normalization(mean=[1, 2], variance=4.0), layers.Dense(1)])
+    inner.compile("mse")
+    inner.fit(x, x[:, :1], epochs=2, verbose=0)
+    inner.set_parameters({"normalization.mean": np.array([5.0, 6.0])})
+    outer = bn.Sequential([inner])
+    outer.compile("mse")
+    np.testing.assert_array_equal(outer.predict(x), inner.predict(x))
+    state = outer.parameters(buffers=True)
+    assert state["sequential.normalization.mean"].tolist() == [5, 6]
+    assert state["sequential.normalization.variance"].tolist() == [4, 4]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: layers.Normalization(mean=1.0), "given together"),
+        (lambda: layers.Normalization(mean=1.0, variance=-1.0), "`variance` must not be negative"),
+        (lambda: layers.Normalization(mean=np.nan, variance=1.0), "`mean` must hold finite numbers, got NaN"),
+        (lambda: layers.Normalization().adapt([]), "`data` must hold finite numbers, got none"),
+        (lambda: bn.Sequential([layers.Normalization()]).build((None, 2)), r"or call adapt\(data\) first"),
+        (
+            lambda: bn.Sequential([layers.Normalization(mean=[1, 2], variance=[1, 2])]).build((None, 3)),
+            r"the statistics are of \(2,\) features, got 3",
+        ),
+    ],
+)
+def test_normalization_needs_its_statistics(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()

@@ -378,9 +378,10 @@ def core_of(model: Model) -> Core:
 
 
 def _inherited(model: Model) -> dict[str, Array]:
-    """Return the numbers of trained models inside a model, under their paths there."""
-    arrays: dict[str, Array] = {}
-    for layer, path in layers_and_paths(model):
+    """Return the numbers that layers bring along, and those of trained models inside a model, by their paths there."""
+    several = layers_and_paths(model)
+    arrays = {f"{path}.{name}": array for layer, path in several for name, array in layer.initial_arrays().items()}
+    for layer, path in several:
         runtime = core_of(layer).runtime if isinstance(layer, Model) and layer is not model else None
         if runtime is not None:
             arrays |= {f"{path}.{name}": array for name, array in runtime.session.state().items()}

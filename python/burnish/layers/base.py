@@ -142,6 +142,10 @@ class Layer:
         """Return the layers inside this one by name."""
         return dict(_attributes(vars(self)))
 
+    def initial_arrays(self) -> dict[str, Any]:
+        """Return the arrays by name that parameters and buffers of this layer start with, instead of by initializer."""
+        return {}
+
     @property
     def default_name(self) -> str:
         """Return the given name, or the class in snake case."""

@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .. import ops
 from .._errors import boolean, integer, number
 from ..losses import show
 from .base import OneInput
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from .._value import Value
 
-__all__ = ["BatchNorm", "GroupNorm", "LayerNorm", "RMSNorm"]
+__all__ = ["BatchNorm", "GroupNorm", "LayerNorm", "Normalization", "RMSNorm"]
 
 
 class BatchNorm(OneInput):
@@ -186,3 +190,84 @@ def _group_means(x: Value, groups: int) -> Value:
     apart = batch, groups, (channels or 0) // groups
     means = ops.mean(ops.reshape(ops.mean(x, 1), apart), -1, keepdims=True)
     return ops.reshape(ops.broadcast_to(means, apart), (batch, 1, channels))
+
+
+class Normalization(OneInput):
+    """(x - mean) / max(sqrt(variance), epsilon), per feature of the last axis, with fixed statistics of the data.
+
+    The statistics are buffers: saved with the model, never trained. So a model takes data as it comes, in its own
+    units, and with `invert` as the last layer gives targets back in theirs.
+
+    Parameters
+    ----------
+    mean, variance : array_like of shape (features,) or (), optional
+        The statistics; or call `adapt` before the model is built.
+    invert : bool, default False
+        Compute mean + x · max(sqrt(variance), epsilon) instead.
+    epsilon : float, default 1e-7
+        The least standard deviation, so that a constant feature becomes 0. (Keras's value.)
+
+    Examples
+    --------
+    >>> import numpy as np, burnish as bn
+    >>> x = np.array([[1.0, 100.0], [3.0, 300.0]])
+    >>> normalize = bn.layers.Normalization()
+    >>> normalize.adapt(x)
+    >>> bn.Sequential([normalize]).predict(x).round(3).tolist()
+    [[-1.0, -1.0], [1.0, 1.0]]
+    """
+
+    def __init__(
+        self,
+        *,
+        mean: npt.ArrayLike | None = None,
+        variance: npt.ArrayLike | None = None,
+        invert: bool = False,
+        epsilon: float = 1e-7,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name)
+        if (mean is None) != (variance is None):
+            raise ValueError("`mean` and `variance` must be given together")
+        self._statistics = None if mean is None else (_statistic("mean", mean), _statistic("variance", variance))
+        if self._statistics is not None and (self._statistics[1] < 0).any():
+            raise ValueError("`variance` must not be negative")
+        self.invert = boolean("invert", invert)
+        self.epsilon = number("epsilon", epsilon, 0, above=True)
+        self._width: int | None = None
+
+    def adapt(self, data: npt.ArrayLike) -> None:
+        """Take mean and (biased) variance of `data (…, features)`, in float64; before the model is built."""
+        if self._width is not None:
+            raise ValueError(f"{self.default_name}: adapt must be called before the model is built")
+        values = _statistic("data", data)
+        axes = tuple(range(values.ndim - 1))
+        self._statistics = values.mean(axes), values.var(axes)
+
+    def call(self, x: Any) -> Value:
+        """Compute the layer's value."""
+        if self._statistics is None:
+            raise ValueError(f"{self.default_name}: give `mean` and `variance`, or call adapt(data) first")
+        self._width = x.shape[-1]
+        for statistic in self._statistics:
+            if statistic.shape not in {(), (self._width,)}:
+                raise ValueError(
+                    f"{self.default_name}: the statistics are of {statistic.shape} features, got {self._width}"
+                )
+        mean, variance = (self.buffer(name, (x.shape[-1],)) for name in ("mean", "variance"))
+        deviation = ops.maximum(ops.sqrt(variance), self.epsilon)
+        return mean + x * deviation if self.invert else (x - mean) / deviation
+
+    def initial_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the statistics."""
+        if self._statistics is None or self._width is None:
+            return {}
+        mean, variance = (np.broadcast_to(statistic, (self._width,)).copy() for statistic in self._statistics)
+        return {"mean": mean, "variance": variance}
+
+
+def _statistic(argument: str, given: Any) -> npt.NDArray[np.float64]:
+    array = np.asarray(given, np.float64)
+    if not array.size or not np.isfinite(array).all():
+        raise ValueError(f"`{argument}` must hold finite numbers, got {'NaN or infinity' if array.size else 'none'}")
+    return array
