@@ -2,7 +2,8 @@
 
     python benches/trackers.py [--rounds N] [--seconds S]
 
-Prints the median time of each and its ratio to the fit without a tracker; TensorBoard too, where tensorboardX is.
+Prints of each the median time, its ratio to the fit without a tracker, and the part of its time that the training
+thread spends in the tracker, which other processes disturb less. TensorBoard is measured where tensorboardX is.
 """
 
 import argparse
@@ -69,6 +70,25 @@ def kinds(folder: Path) -> dict[str, Callable[[], list[bn.callbacks.Callback]]]:
     return made
 
 
+HOOKS = ("on_train_begin", "on_epoch_begin", "on_epoch_end", "on_train_end")
+
+
+def timed(callback: bn.callbacks.Callback, spent: list[float]) -> bn.callbacks.Callback:
+    """Have the callback's hooks note how long they take."""
+
+    def noting(hook: Callable[..., None]) -> Callable[..., None]:
+        def call(*arguments: object) -> None:
+            began = time.perf_counter()
+            hook(*arguments)
+            spent.append(time.perf_counter() - began)
+
+        return call
+
+    for name in HOOKS:
+        setattr(callback, name, noting(getattr(callback, name)))
+    return callback
+
+
 def seconds(callbacks: list[bn.callbacks.Callback], epochs: int, x: np.ndarray, y: np.ndarray) -> float:
     model = bn.Sequential([bn.layers.Dense(128, activation="relu"), bn.layers.Dense(10)])
     model.compile("cross_entropy", "adam")
@@ -91,13 +111,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         makers = kinds(Path(folder))
         times: dict[str, list[float]] = {name: [] for name in makers}
+        shares: dict[str, list[float]] = {name: [] for name in makers}
         for _ in range(options.rounds):
             for name, make in makers.items():
-                times[name].append(seconds(make(), epochs, x, y))
+                spent: list[float] = []
+                times[name].append(seconds([timed(one, spent) for one in make()], epochs, x, y))
+                shares[name].append(sum(spent) / times[name][-1])
     print(f"{epochs} epochs, {options.rounds} rounds")
     for name, measured in times.items():
         ratios = [one / bare for one, bare in zip(measured, times["none"], strict=True)]
-        print(f"{name:14} {statistics.median(measured):7.3f} s  {statistics.median(ratios):6.3f}")
+        share = statistics.median(shares[name])
+        print(f"{name:14} {statistics.median(measured):7.3f} s  {statistics.median(ratios):6.3f}  {100 * share:6.3f} %")
 
 
 if __name__ == "__main__":

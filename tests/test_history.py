@@ -156,3 +156,11 @@ def test_what_to_draw_and_where(agg, digits):
 
 def test_a_history_without_epochs_can_be_drawn(agg, digits):
     assert network().fit(*digits, epochs=0, verbose=0).plot().axes
+
+
+def test_what_the_logs_hold_of_the_steps_is_drawn_by_step(agg, digits):
+    history = network().fit(*digits, epochs=3, verbose=0, callbacks=bn.callbacks.Monitor())
+    figure = history.plot()
+    names = [axis.get_ylabel() for axis in figure.axes]
+    assert names == ["loss", "accuracy", "learning_rate", "gradient_norm", "update_ratio"]
+    assert len(figure.axes[3].lines[0].get_xdata()) == len(history.steps["step"])

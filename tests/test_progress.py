@@ -267,3 +267,11 @@ def test_the_bar_changes_no_number(digits, terminal, bar):
     assert one.history == two.history
     for path, array in quiet.parameters().items():
         np.testing.assert_array_equal(shown.parameters()[path], array)
+
+
+def test_figures_of_single_parameters_are_not_shown(digits, capsys):
+    history = network().fit(*digits, callbacks=bn.callbacks.Monitor(parameters=True))
+    assert any("/" in name for name in history.history)
+    out = capsys.readouterr().out
+    assert "gradient_norm " in out
+    assert "/dense" not in out

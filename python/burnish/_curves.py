@@ -43,8 +43,8 @@ def draw(history: History, names: Sequence[str] | None, axes: Any) -> Any:
 
 def _known(history: History) -> list[str]:
     """Return what can be drawn: the epochs' figures, a validation figure with its own, then the steps'."""
-    epochs = [name for name in history.history if not _is_validation(name, history)]
-    return [*epochs, *(name for name in _OF_STEPS if name in history.steps and name not in epochs)]
+    steps = [name for name in _OF_STEPS if name in history.steps]
+    return [*(name for name in history.history if name not in steps and not _is_validation(name, history)), *steps]
 
 
 def _is_validation(name: str, history: History) -> bool:
@@ -62,7 +62,8 @@ def _grid(count: int) -> npt.NDArray[Any]:
 
 
 def _draw_one(axis: Any, name: str, history: History, best: int | None) -> None:
-    (_draw_epochs if name in history.history else _draw_steps)(axis, name, history)
+    of_steps = name in _OF_STEPS and name in history.steps
+    (_draw_steps if of_steps else _draw_epochs)(axis, name, history)
     if best is not None:
         axis.axvline(best + 1, color="0.5", linestyle=":", linewidth=1, label=f"best epoch {best + 1}")
     axis.set(xlabel="epoch", ylabel=name)

@@ -76,7 +76,9 @@ class ProgressBar(Callback):
         """Print the epoch's line."""
         rate = {} if self._rate is None else {"learning_rate": self._rate}
         seconds = f"{time.perf_counter() - self._started:.1f} s"
-        parts = [self._head(), *_numbers({**(logs or {}), **rate}), seconds, *self._speed(), *self._left(1.0)]
+        # Figures of single parameters, as Monitor adds them, would fill the screen.
+        figures = {name: value for name, value in (logs or {}).items() if "/" not in name}
+        parts = [self._head(), *_numbers({**figures, **rate}), seconds, *self._speed(), *self._left(1.0)]
         self._display.finish("  ".join(parts))
 
     def on_train_end(self, logs: Logs | None = None) -> None:  # noqa: ARG002
