@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -124,17 +123,23 @@ class History:
 
     def state(self) -> dict[str, Any]:
         """Return everything, columns of numbers as arrays, for a checkpoint."""
-        nested = ("parameters", "activations")
-        figures = {
-            kind: {name: _as_arrays(columns) for name, columns in getattr(self, kind).items()} for kind in nested
+        nested = {kind: _table(_flat(getattr(self, kind))) for kind in ("parameters", "activations")}
+        return {
+            "history": _table({(name,): values for name, values in self.history.items()}),
+            "epoch": [*self.epoch],
+            **nested,
+            "steps": self.steps,
         }
-        return {"history": _as_arrays(self.history), "epoch": [*self.epoch], **figures, "steps": self.steps}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from what `state` returned."""
-        self.history, self.epoch = _as_lists(state["history"]), state["epoch"]
+        self.epoch = state["epoch"]
+        self.history = {name: values for (name,), values in _columns(state["history"]).items()}
         for kind in ("parameters", "activations"):
-            setattr(self, kind, {name: _as_lists(columns) for name, columns in state[kind].items()})
+            figures: dict[str, dict[str, list[float]]] = {}
+            for (name, figure), values in _columns(state[kind]).items():
+                figures.setdefault(name, {})[figure] = values
+            setattr(self, kind, figures)
         self._steps = [state["steps"]] if state["steps"] else []
 
     def to_pandas(self) -> Any:
@@ -198,16 +203,27 @@ class History:
         return html_table(self, 60)
 
 
-def _as_arrays(columns: dict[str, list[Any]]) -> dict[str, Any]:
-    """Return columns of numbers as arrays of float64, others as they are."""
-    return {
-        name: np.array(values, np.float64) if all(isinstance(value, numbers.Real) for value in values) else values
-        for name, values in columns.items()
-    }
+def _flat(figures: dict[str, dict[str, list[float]]]) -> dict[tuple[str, ...], list[float]]:
+    return {(name, figure): values for name, columns in figures.items() for figure, values in columns.items()}
 
 
-def _as_lists(columns: dict[str, Any]) -> dict[str, list[Any]]:
-    return {name: values.tolist() if isinstance(values, np.ndarray) else values for name, values in columns.items()}
+def _table(columns: dict[tuple[str, ...], list[Any]]) -> dict[str, Any]:
+    """Return columns of numbers as one array, a row each; others (of unlike lengths, or of words) as lists."""
+    values: Any = [*columns.values()]
+    try:
+        array = np.array(values)
+        values = array.astype(np.float64) if array.dtype.kind in "biuf" else values
+    except ValueError:
+        pass
+    return {"names": [[*name] for name in columns], "values": values}
+
+
+def _columns(table: dict[str, Any]) -> dict[tuple[str, ...], list[Any]]:
+    return {tuple(name): [*column] for name, column in zip(table["names"], _lists(table["values"]), strict=True)}
+
+
+def _lists(values: Any) -> list[list[Any]]:
+    return values.tolist() if isinstance(values, np.ndarray) else values
 
 
 def _to_be_joined(part: dict[str, npt.NDArray[Any]], last: dict[str, npt.NDArray[Any]]) -> bool:
