@@ -45,19 +45,30 @@ MAKE = {
     "Checkpoint": lambda folder: callbacks.Checkpoint(folder / "run"),
     "EMA": lambda folder: callbacks.EMA(0.5),
     "EarlyStopping": lambda folder: callbacks.EarlyStopping("loss", patience=9, restore_best_weights=True),
+    "JSONLogger": lambda folder: callbacks.JSONLogger(folder / "log.jsonl"),
     "LambdaCallback": lambda folder: callbacks.LambdaCallback(),
     "LearningRateScheduler": lambda folder: callbacks.LearningRateScheduler(lambda epoch: 0.1),
+    "MLflow": lambda folder: (
+        pytest.importorskip("mlflow")
+        and callbacks.MLflow(tracking_uri=f"file://{folder}/runs", backup=folder / "log.jsonl")
+    ),
     "ModelCheckpoint": lambda folder: callbacks.ModelCheckpoint(folder / "model", "loss", save_best_only=True),
     "Monitor": lambda folder: callbacks.Monitor(),
     "ReduceLROnPlateau": lambda folder: callbacks.ReduceLROnPlateau("loss", patience=1),
     "SWA": lambda folder: callbacks.SWA(1),
+    "TensorBoard": lambda folder: pytest.importorskip("tensorboardX") and callbacks.TensorBoard(folder / "logs"),
     "TerminateOnNaN": lambda folder: callbacks.TerminateOnNaN(),
     "Timer": lambda folder: callbacks.Timer(),
+    "Tracker": lambda folder: callbacks.Tracker(folder / "log.jsonl"),
+    "WandB": lambda folder: (
+        pytest.importorskip("wandb") and callbacks.WandB(directory=folder, backup=folder / "log.jsonl")
+    ),
 }
 
 
 @pytest.mark.parametrize("name", MAKE)
-def test_a_state_goes_through_a_checkpoint_and_says_all(name, tmp_path):
+def test_a_state_goes_through_a_checkpoint_and_says_all(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # mlflow-skinny has no other store without a server
     callback = MAKE[name](tmp_path)
     states = []
 

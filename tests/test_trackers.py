@@ -363,6 +363,10 @@ def test_wandb(digits, tmp_path):
     tracker = bn.callbacks.WandB("digits", "first", directory=tmp_path, backup=tmp_path / "f", config={"who": "me"})
     history = network().fit(*digits, epochs=3, verbose=0, callbacks=tracker)
     assert tracker.wait(60)
+    end = time.monotonic() + 30
+    while not [path for path in tmp_path.glob("wandb/*/run-*.wandb") if path.stat().st_size > 1000]:
+        assert time.monotonic() < end  # a process of its own writes it
+        time.sleep(0.05)
     (path,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
     records = [Record.FromString(data) for data in wandb_records(path)]
     items = [{".".join([item.key, *item.nested_key]).strip("."): item for item in r.history.item} for r in records]

@@ -68,8 +68,10 @@ class History:
         for part in reversed(self._steps):
             if part["epoch"][-1] < epoch:
                 break
-            kept = part["epoch"] == epoch
-            found.insert(0, {name: column[kept] for name, column in part.items()})
+            rows = slice(*np.searchsorted(part["epoch"], [epoch, epoch + 1]))
+            found.insert(0, {name: column[rows] for name, column in part.items()})
+        if len(found) == 1:
+            return found[0]
         return {name: np.concatenate([part[name] for part in found]) for name in (found[0] if found else ())}
 
     def movements(self) -> dict[str, float]:

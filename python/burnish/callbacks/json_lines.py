@@ -58,11 +58,11 @@ class JSONLogger(Callback):
 
     def state(self) -> dict[str, Any]:
         """Return how much of the file belongs to the run."""
-        return {} if self._file is None else {"bytes": self._file.tell()}
+        return {"bytes": self._kept if self._file is None else self._file.tell()}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Forget what was written after the checkpoint."""
-        self._kept = state.get("bytes")
+        self._kept = state["bytes"]
 
     def write(self, epoch: int, figures: Logs) -> None:
         """Write a line; what goes wrong is told once."""

@@ -6,7 +6,7 @@ import atexit
 import sys
 import time
 import warnings
-from queue import SimpleQueue
+from collections import deque
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Tracker"]
 
 _WAITING = 1000  # calls that may wait
+_PERIOD = 0.05  # seconds between two looks for calls
 _HANGS = 5.0  # seconds after which a call is said to hang
 _PART = 0.01  # of the fit's time that its end may wait
 _LEAST = 0.25  # seconds that the end of a short fit may wait, unless a call hangs already
@@ -142,7 +143,8 @@ class _Worker:
     def __init__(self, name: str, timeout: float) -> None:
         self._name = name
         self._timeout = timeout
-        self._calls: SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]] | None] = SimpleQueue()
+        self._calls: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
+        self._closed = Event()
         self._thread = Thread(target=self._run, name=f"burnish {name}", daemon=True)
         self._done = Event()
         self._since: float | None = None
@@ -153,14 +155,14 @@ class _Worker:
 
     def put(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Have a function called; a call too many is left out."""
-        if self._calls.qsize() < _WAITING:
-            self._calls.put((function, arguments))
+        if len(self._calls) < _WAITING:
+            self._calls.append((function, arguments))
         else:
             self._lost += 1
 
     def close(self) -> None:
         """Take no more calls."""
-        self._calls.put(None)
+        self._closed.set()
 
     def busy(self) -> float:
         """Return how long the call of now has lasted, in seconds."""
@@ -188,16 +190,23 @@ class _Worker:
         return found
 
     def _run(self) -> None:
-        while call := self._calls.get():
-            self._since = time.monotonic()
-            try:
-                call[0](*call[1])
-            except BaseException as error:
-                self._error = self._error or f"{type(error).__name__}: {error}"
-            finally:
-                self._since = None
+        # It looks now and then: to be woken by each call would take the processor from the training thread.
+        closed = False
+        while not closed:
+            closed = self._closed.wait(_PERIOD)
+            while self._calls:
+                self._make(*self._calls.popleft())
         self._done.set()
         atexit.unregister(self._at_exit)
+
+    def _make(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        self._since = time.monotonic()
+        try:
+            function(*arguments)
+        except BaseException as error:
+            self._error = self._error or f"{type(error).__name__}: {error}"
+        finally:
+            self._since = None
 
     def _at_exit(self) -> None:
         self.close()
