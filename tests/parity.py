@@ -4,7 +4,10 @@ import sys
 from typing import NamedTuple
 
 import numpy as np
+import test_optimizers
 import test_schedules
+
+import burnish as bn
 
 
 class Row(NamedTuple):
@@ -26,7 +29,19 @@ def schedules():
         yield Row(case.name, float(errors.max()), case.tolerance)
 
 
-SECTIONS = {"Schedules": schedules}
+def optimizers():
+    """Compare every optimizer, on every device and in every precision, with PyTorch, Optax or the formula in NumPy."""
+    present = [name for name in ("cpu", "ndarray", "wgpu", "cuda") if name in DEVICES]
+    for case in test_optimizers.CASES:
+        for precision in case.precisions:
+            for device in present if precision == "float32" else ("cpu", "ndarray"):
+                errors = np.abs(case.points(device, precision) - np.array(case.trajectory))
+                tolerance = test_optimizers.TOLERANCES[precision]
+                yield Row(f"{case.name}, {device}, {precision}", float(errors.max()), tolerance)
+
+
+DEVICES = {device["name"].partition(":")[0] for device in bn.devices()}
+SECTIONS = {"Schedules": schedules, "Optimizers": optimizers}
 
 
 def main():

@@ -276,12 +276,13 @@ def test_loss_is_least_at_its_target(name):
 def test_optimizer_keeps_precision_and_state(name, precision, tmp_path):
     model = bn.Sequential([layers.Dense(3)])
     model.compile("mse", name, precision=precision)
-    model.fit(VECTOR, TARGETS["mse"], batch_size=4, epochs=3, verbose=0)
+    batch_size = len(VECTOR) if optimizers.BY_NAME[name].full_batch else 4
+    model.fit(VECTOR, TARGETS["mse"], batch_size=batch_size, epochs=3, verbose=0)
     assert all(array.dtype == precision for array in model.parameters().values())
     model.save(tmp_path / "model")
     loaded = bn.load(tmp_path / "model")
     for each in (model, loaded):
-        each.fit(VECTOR, TARGETS["mse"], batch_size=4, epochs=2, verbose=0)
+        each.fit(VECTOR, TARGETS["mse"], batch_size=batch_size, epochs=2, verbose=0)
     for path, array in model.parameters().items():
         np.testing.assert_array_equal(loaded.parameters()[path], array)
 

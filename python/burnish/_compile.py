@@ -20,6 +20,7 @@ from ._value import Value
 from .layers.base import ROLES
 from .losses import per_sample, show
 from .metrics import Metric, Reported, classes_of
+from .optimizers.base import checked_learning_rate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from ._runtime import Core
     from ._symbol import Symbol, Trace
     from .metrics import MetricFunction
-    from .optimizers import LearningRate
+    from .optimizers.base import LearningRate
 
 __all__ = ["Compiled", "resolve", "trace_loss"]
 
@@ -58,6 +59,11 @@ class Compiled(NamedTuple):
         """What a loss scale that moves by itself does not fall below."""
         scale = self.optimizer["loss_scale"]
         return None if scale is None or scale["backoff"] == 1 else scale["minimum"]
+
+    @property
+    def full_batch(self) -> bool:
+        """Whether an update needs the whole set as one batch."""
+        return _optimizers.BY_NAME[self.optimizer["name"]].full_batch
 
     def engine_config(self, program: Program, frozen: Sequence[str]) -> str:
         """Return the optimizer's description for the parameters and layers of a program, some of them frozen."""
@@ -111,12 +117,14 @@ def resolve(
         "loss_scale": resolve_loss_scale(loss_scale, precision),
         "checkpoint_activations": _checkpointing.resolve(checkpoint_activations, core),
     }
+    if rule.full_batch:
+        _check_full_batch(config)
     resolved = _resolved_losses(loss)
     return Compiled(
         loss=resolved,
         metrics=_resolved_metrics(metrics, resolved),
         optimizer=config,
-        learning_rate=rule.learning_rate if learning_rate is None else _optimizers.checked_learning_rate(learning_rate),
+        learning_rate=rule.learning_rate if learning_rate is None else checked_learning_rate(learning_rate),
         precision=precision,
         device=device,
         seed=integer("seed", seed, 0, 2**64 - 1),
@@ -174,6 +182,25 @@ def _of_set(  # noqa: PLR0917
         for key, value in collected.items():
             _write(trace, f"collected.{name}#{key}", value)
     return Reported(name, {}, {key: f"collected.{name}#{key}" for key in collected}, classes, metric)
+
+
+def _check_full_batch(config: dict[str, Any]) -> None:
+    """Raise for what has no meaning where an update searches for a lower loss along a line."""
+    reasons = {
+        "accumulate_gradients": (1, "it evaluates one batch several times: give fit the whole set as one"),
+        "loss_scale": (None, "its line search needs the loss as it is (mixed_bfloat16 needs no scale)"),
+        "clip_norm": (None, "its line search needs the gradient as it is"),
+        "clip_value": (None, "its line search needs the gradient as it is"),
+    }
+    for argument, (expected, reason) in reasons.items():
+        if config[argument] != expected:
+            raise ValueError(f"`{argument}` must be {expected} with {config['name']}, got {config[argument]}: {reason}")
+    for group in config["param_groups"]:
+        if group["learning_rate"] != 1.0 or group["depth_decay"] is not None:
+            raise ValueError(
+                f"`param_groups`: {group['pattern']!r} must leave the learning rate at 1.0 with {config['name']}: "
+                "it steps along one direction of all parameters"
+            )
 
 
 def _roles(roles: Any) -> list[str]:

@@ -14,7 +14,7 @@ from ._monitor import EpochMonitor, split_records
 from ._resume import restore, restore_model
 from ._sources import Pacer
 from .metrics import reported
-from .optimizers import learning_rate_at, learning_rates, plain_learning_rate
+from .optimizers.base import learning_rate_at, learning_rates, plain_learning_rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

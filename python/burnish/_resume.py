@@ -12,7 +12,7 @@ from ._errors import integer
 from ._runtime import Position
 from ._snapshot import SUFFIX, Stored, checkpoints_in, read
 from ._structure import is_dict
-from .optimizers import plain_learning_rate, restored_learning_rate
+from .optimizers.base import plain_learning_rate, restored_learning_rate
 
 if TYPE_CHECKING:
     from ._fit import Run

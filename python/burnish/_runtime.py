@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ._fit import Run
     from ._freeze import Rules
     from .layers.base import Layer
-    from .optimizers import LearningRate
+    from .optimizers.base import LearningRate
 
 __all__ = ["Core", "Position", "Runtime", "weak"]
 

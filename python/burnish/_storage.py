@@ -15,7 +15,7 @@ from ._data import Array, as_array
 from ._errors import nearest
 from ._structure import to_plain
 from .metrics import CLASSES, Metric
-from .optimizers import learning_rate_at, plain_learning_rate
+from .optimizers.base import learning_rate_at, plain_learning_rate
 
 if TYPE_CHECKING:
     from os import PathLike

@@ -19,7 +19,7 @@ from .callbacks.collection import CallbackList
 from .callbacks.progress import progress
 from .history import History
 from .metrics import reported
-from .optimizers import learning_rate_at
+from .optimizers.base import learning_rate_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -68,6 +68,7 @@ def fit(
             adopt_rules(core, stored)
         if is_batches(x):
             _no_arrays_beside_batches(y, sample_weight, fraction)
+            _check_batch(compiled, batch_size, None)
             source = _batch_source(core, x, class_weight, epochs - initial_epoch)
             runtime = _built_for(core, source.first)
             _check(source.first, runtime, check_data=check_data)
@@ -76,6 +77,7 @@ def fit(
         else:
             data = _whole(core, x, y, sample_weight)
             data, held_out = split(data, fraction) if fraction else (data, None)
+            _check_batch(compiled, batch_size, data.rows)
             data = apply_class_weight(data, class_weight)
             runtime = _built_for(core, data)
             _check(data, runtime, check_data=check_data)
@@ -167,6 +169,19 @@ def _compiled(core: Core) -> Compiled:
     if core.compiled is None:
         raise ValueError("the model has no loss yet: call compile first")
     return core.compiled
+
+
+def _check_batch(compiled: Compiled, batch_size: int, rows: int | None) -> None:
+    """Raise if the optimizer needs the whole set as one batch and that is not what comes; no `rows`: batches."""
+    if not compiled.full_batch or (rows is not None and batch_size >= rows):
+        return
+    name = compiled.optimizer["name"]
+    wanted = (
+        f"`x` must be arrays, not batches, with {name}"
+        if rows is None
+        else f"`batch_size` must be at least {rows}, the number of rows, with {name}, got {batch_size}"
+    )
+    raise ValueError(f"{wanted}: each update needs the loss of the whole set")
 
 
 def _evaluation_size(argument: str, size: Any) -> int:

@@ -20,7 +20,7 @@ from ._structure import flatten, from_plain, is_sequence, mapped, unflatten
 from ._symbol import LayerRow, Symbol, current_trace
 from .metrics import Reported, restored
 from .model import Model, core_of
-from .optimizers import restored_learning_rate
+from .optimizers.base import restored_learning_rate
 
 if TYPE_CHECKING:
     from os import PathLike

@@ -11,7 +11,7 @@ from ._runtime import Core
 from ._summary import summary_table
 from ._symbol import current_trace
 from .layers.base import Layer, layers_and_paths
-from .optimizers import checked_learning_rate, learning_rate_at
+from .optimizers.base import checked_learning_rate, learning_rate_at
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ._data import Array
     from ._precision import LossScale
     from .history import History
-    from .optimizers import LearningRate
+    from .optimizers.base import LearningRate
 
 __all__ = ["Model", "core_of"]
 

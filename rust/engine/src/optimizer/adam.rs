@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Elementwise, Formula, Hyperparameters, Rule, Step};
+use super::{Decay, Elementwise, Formula, Hyperparameters, Rule, Step, average, seen};
 use crate::Number;
 
 /// `p -= lr/(1-b1^t) · m / (√v/√(1-b2^t) + eps)` with `m = b1·m + (1-b1)·g`, `v = b2·v + (1-b2)·g²`.
@@ -44,6 +44,13 @@ pub(super) struct AdamW {
     amsgrad: bool,
 }
 
+impl AdamW {
+    /// Without AMSGrad.
+    pub fn new(betas: [f64; 2], eps: f64, weight_decay: f64) -> Self {
+        Self { betas, eps, weight_decay, amsgrad: false }
+    }
+}
+
 impl Default for AdamW {
     fn default() -> Self {
         Self { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.01, amsgrad: false }
@@ -59,6 +66,7 @@ impl Hyperparameters for AdamW {
     }
 }
 
+/// [`Adam`]'s rule, or AdamW's if the weight decay is decoupled.
 fn moments(adam: Adam, decoupled: bool) -> Box<dyn Rule> {
     if adam.amsgrad {
         return Box::new(Elementwise::<_, 3>(Moments { adam, decoupled }));
@@ -74,10 +82,7 @@ struct Moments {
 
 #[derive(Clone, Copy, Debug)]
 struct Scalars {
-    /// `1 - lr·weight_decay` if decoupled, else 1.
-    shrink: f64,
-    /// `weight_decay` if coupled, else 0.
-    coupled: f64,
+    decay: Decay,
     betas: [f64; 2],
     /// `1 / √(1 - b2^t)`.
     root_correction: f64,
@@ -88,15 +93,12 @@ struct Scalars {
 
 impl Moments {
     fn scalars(&self, step: &Step) -> Scalars {
-        let decay = step.weight_decay;
         let [beta1, beta2] = self.adam.betas;
-        let correction = |beta: f64| 1.0 - beta.powf(step.number as f64);
         Scalars {
-            shrink: if self.decoupled { 1.0 - step.learning_rate * decay } else { 1.0 },
-            coupled: if self.decoupled { 0.0 } else { decay },
+            decay: Decay::new(step, self.decoupled),
             betas: self.adam.betas,
-            root_correction: correction(beta2).sqrt().recip(),
-            rate: step.learning_rate / correction(beta1),
+            root_correction: seen(beta2, step.number).sqrt().recip(),
+            rate: step.learning_rate / seen(beta1, step.number),
             eps: self.adam.eps,
         }
     }
@@ -106,10 +108,9 @@ impl Moments {
 #[inline(always)]
 fn decay_and_average<N: Number>(scalars: &Scalars, parameter: N, gradient: N, m: N, v: N) -> (N, N, N) {
     let [beta1, beta2] = scalars.betas;
-    let gradient = gradient + parameter.clone().times(scalars.coupled);
-    let m = m.times(beta1) + gradient.clone().times(1.0 - beta1);
-    let v = v.times(beta2) + gradient.square().times(1.0 - beta2);
-    (parameter.times(scalars.shrink), m, v)
+    let (parameter, gradient) = scalars.decay.apply(parameter, gradient);
+    let m = average(m, gradient.clone(), beta1);
+    (parameter, m, average(v, gradient.square(), beta2))
 }
 
 #[inline(always)]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Elementwise, Formula, Hyperparameters, Rule, Step};
+use super::{Decay, Elementwise, Formula, Hyperparameters, Rule, Step, average};
 use crate::Number;
 
 /// `v = alpha·v + (1-alpha)·g²`; `p -= lr·g/(√v + eps)`, eps outside the root.
@@ -46,34 +46,23 @@ struct Variant<const CENTERED: bool, const MOMENTUM: bool>(RmsProp);
 struct Scalars {
     hyperparameters: RmsProp,
     rate: f64,
-    decay: f64,
+    decay: Decay,
 }
 
 fn scalars(hyperparameters: RmsProp, step: &Step) -> Scalars {
-    Scalars { hyperparameters, rate: step.learning_rate, decay: step.weight_decay }
+    Scalars { hyperparameters, rate: step.learning_rate, decay: Decay::coupled(step) }
 }
 
 /// The new square average, and the gradient divided by the root of `square - offset`.
 #[inline(always)]
 fn normalise<N: Number>(scalars: &Scalars, gradient: N, square: N, mean: Option<&N>) -> (N, N) {
     let RmsProp { alpha, eps, .. } = scalars.hyperparameters;
-    let square = square.times(alpha) + gradient.clone().square().times(1.0 - alpha);
+    let square = average(square, gradient.clone().square(), alpha);
     let variance = match mean {
         Some(mean) => square.clone() - mean.clone().square(),
         None => square.clone(),
     };
     (square, gradient / variance.sqrt().plus(eps))
-}
-
-#[inline(always)]
-fn decayed<N: Number>(scalars: &Scalars, parameter: &N, gradient: N) -> N {
-    gradient + parameter.clone().times(scalars.decay)
-}
-
-#[inline(always)]
-fn average<N: Number>(scalars: &Scalars, mean: N, gradient: N) -> N {
-    let alpha = scalars.hyperparameters.alpha;
-    mean.times(alpha) + gradient.times(1.0 - alpha)
 }
 
 #[inline(always)]
@@ -97,7 +86,7 @@ macro_rules! variant {
 
             #[inline(always)]
             fn apply<N: Number>($s: &Scalars, $p: N, gradient: N, $state: [N; $count]) -> (N, [N; $count]) {
-                let $g = decayed($s, &$p, gradient);
+                let ($p, $g) = $s.decay.apply($p, gradient);
                 $body
             }
         }
@@ -114,12 +103,12 @@ variant!(2, false, true, ["square_average", "momentum"], |s, p, g, [square, buff
     (p - buffer.clone().times(s.rate), [square, buffer])
 });
 variant!(2, true, false, ["square_average", "mean"], |s, p, g, [square, mean]| {
-    let mean = average(s, mean, g.clone());
+    let mean = average(mean, g.clone(), s.hyperparameters.alpha);
     let (square, direction) = normalise(s, g, square, Some(&mean));
     (p - direction.times(s.rate), [square, mean])
 });
 variant!(3, true, true, ["square_average", "mean", "momentum"], |s, p, g, [square, mean, buffer]| {
-    let mean = average(s, mean, g.clone());
+    let mean = average(mean, g.clone(), s.hyperparameters.alpha);
     let (square, direction) = normalise(s, g, square, Some(&mean));
     let buffer = build_up(s, buffer, direction);
     (p - buffer.clone().times(s.rate), [square, mean, buffer])

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Elementwise, Formula, Hyperparameters, Rule, Step};
+use super::{Decay, Elementwise, Formula, Hyperparameters, Rule, Step};
 use crate::Number;
 
 /// `buf = g` at t=1, else `momentum·buf + (1-dampening)·g`; `p -= lr·buf`; Nesterov: `p -= lr·(g + momentum·buf)`.
@@ -34,10 +34,10 @@ struct Plain(Sgd);
 
 impl Formula<0> for Plain {
     const STATE: [&'static str; 0] = [];
-    type Scalars = (f64, f64);
+    type Scalars = (f64, Decay);
 
-    fn scalars(&self, step: &Step) -> (f64, f64) {
-        (step.learning_rate, step.weight_decay)
+    fn scalars(&self, step: &Step) -> (f64, Decay) {
+        (step.learning_rate, Decay::coupled(step))
     }
 
     fn weight_decay(&self) -> f64 {
@@ -45,8 +45,8 @@ impl Formula<0> for Plain {
     }
 
     #[inline(always)]
-    fn apply<N: Number>(&(rate, decay): &(f64, f64), parameter: N, gradient: N, _: [N; 0]) -> (N, [N; 0]) {
-        let gradient = gradient + parameter.clone().times(decay);
+    fn apply<N: Number>(&(rate, decay): &(f64, Decay), parameter: N, gradient: N, _: [N; 0]) -> (N, [N; 0]) {
+        let (parameter, gradient) = decay.apply(parameter, gradient);
         (parameter - gradient.times(rate), [])
     }
 }
@@ -54,7 +54,7 @@ impl Formula<0> for Plain {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scalars {
     rate: f64,
-    decay: f64,
+    decay: Decay,
     momentum: f64,
     /// What of the gradient enters the buffer: all of it at t=1.
     intake: f64,
@@ -68,7 +68,7 @@ impl Formula<1> for Sgd {
     fn scalars(&self, step: &Step) -> Scalars {
         Scalars {
             rate: step.learning_rate,
-            decay: step.weight_decay,
+            decay: Decay::coupled(step),
             momentum: self.momentum,
             intake: if step.number == 1 { 1.0 } else { 1.0 - self.dampening },
             nesterov: self.nesterov,
@@ -81,7 +81,7 @@ impl Formula<1> for Sgd {
 
     #[inline(always)]
     fn apply<N: Number>(scalars: &Scalars, parameter: N, gradient: N, [buffer]: [N; 1]) -> (N, [N; 1]) {
-        let gradient = gradient + parameter.clone().times(scalars.decay);
+        let (parameter, gradient) = scalars.decay.apply(parameter, gradient);
         let buffer = buffer.times(scalars.momentum) + gradient.clone().times(scalars.intake);
         let direction =
             if scalars.nesterov { gradient + buffer.clone().times(scalars.momentum) } else { buffer.clone() };

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, HashSet};
 use serde::Deserialize;
 use serde_json::Value as Json;
 
-use super::Session;
 use super::average::Average;
 use super::loss_scale::LossScaleConfig;
 use super::update::Training;
+use super::{Session, solver};
 use crate::gradient::Method;
 use crate::optimizer::{self, Target};
 use crate::program::{Checkpoint, Role, ValueId};
@@ -118,6 +118,9 @@ impl Session {
         let mut hyperparameters = config.hyperparameters.clone();
         hyperparameters.remove("learning_rate");
         let rule = optimizer::rule(&config.name, Json::Object(hyperparameters))?;
+        if rule.solver().is_some() {
+            solver::check(config)?;
+        }
         let settings = settings(&self.program, config, rule.weight_decay())?;
         self.training = Some(Training::new(
             rule,

@@ -5,6 +5,7 @@ mod config;
 mod data;
 mod loss_scale;
 mod monitor;
+mod solver;
 mod state;
 mod step;
 #[cfg(test)]

@@ -51,6 +51,7 @@ impl Session {
         for (path, average) in self.averages() {
             arrays.insert(format!("average.{path}"), average);
         }
+        self.put_memory(&mut arrays)?;
         arrays.insert("updates".to_owned(), count(training.updates));
         arrays.insert("accumulated_batches".to_owned(), count(training.group.batches as u64));
         arrays.insert("accumulated_weight".to_owned(), Tensor::from_vec(vec![training.group.weight], &[]));
@@ -95,6 +96,7 @@ impl Session {
             let updates = number(&format!("updates.{path}"), &updates)? as u64;
             state.insert(id, ParameterState { moments, updates });
         }
+        let memory = self.take_memory(&mut arrays)?;
         let mut number = |key: &str| number(key, &arrays.remove(key).ok_or_else(|| missing(key))?);
         let updates = number("updates")? as u64;
         let batches = number("accumulated_batches")? as usize;
@@ -110,6 +112,7 @@ impl Session {
         training.state = state;
         training.updates = updates;
         training.loss_scale = loss_scale;
+        training.memory = memory;
         if let Some(average) = &mut training.average {
             average.arrays = averages;
         }
@@ -161,13 +164,13 @@ fn count(number: u64) -> Tensor {
     Tensor::from_vec(vec![number as i64], &[]).cast(DType::I64)
 }
 
-fn number(key: &str, array: &Tensor) -> Result<f64> {
+pub(super) fn number(key: &str, array: &Tensor) -> Result<f64> {
     match array.len() {
         1 => Ok(array.scalar()),
         _ => Err(Error::value(format!("{key}: expected one number, got shape {}", show_lengths(&array.shape())))),
     }
 }
 
-fn missing(key: &str) -> Error {
+pub(super) fn missing(key: &str) -> Error {
     Error::Missing(format!("optimizer state: {key:?} is missing"))
 }

@@ -7,7 +7,7 @@ use super::data::expect_shape;
 use super::monitor::{ACTIVATIONS_EVERY, Watch, layers};
 use super::update::Update;
 use super::{Arrays, Chunk, Inputs, Outputs, Records, Session, common_rows};
-use crate::gradient::{Method, Problem, solve};
+use crate::gradient::{Method, Problem, Solution, solve};
 use crate::ops::Context;
 use crate::program::{Checkpoint, Kind, Leaves, Plan, Retention, Reverse, ValueId, forward, show_lengths};
 use crate::random::{Purpose, Stream};
@@ -72,32 +72,15 @@ impl Session {
         interrupt: &Interrupt,
     ) -> Result<Record> {
         let total: f64 = weights.iter().sum();
-        let (method, accumulate) = {
-            let training = self.training()?;
-            (training.method, training.accumulate)
-        };
-        let scale = match (accumulate, total > 0.0) {
+        let scale = match (self.training()?.accumulate, total > 0.0) {
             (1, true) => total.recip(),
             (1, false) => 0.0,
             _ => 1.0,
         };
         let scale = scale * self.loss_scale().unwrap_or(1.0);
         let reverse = self.reverse(outputs)?;
-        let solution = solve(
-            Problem {
-                program: &self.program,
-                plan: &outputs.plan,
-                leaves: self.leaves(inputs, rows, &outputs.plan),
-                loss: outputs.loss,
-                weight: self.sample_seed(weights, scale),
-                wanted: &self.training()?.wanted,
-                reverse: &reverse,
-                context: Context { watch, ..self.context() },
-                noise: self.noise(address),
-            },
-            method,
-            interrupt,
-        )?;
+        let batch = MicroBatch { outputs, reverse: &reverse, inputs, rows, weights, scale, address };
+        let solution = self.differentiate(&batch, watch, interrupt)?;
         let mut record = Record::new(&solution.outputs, outputs, weights, total);
         let assigned = self.assigned(&solution.outputs);
         drop(solution.outputs);
@@ -108,13 +91,42 @@ impl Session {
             .filter_map(|(id, gradient)| Some((id, gradient?)))
             .filter(|(id, _)| self.training.as_ref().is_some_and(|training| training.wanted[*id]))
             .collect();
-        record.update = self.take_gradients(gradients, total, learning_rate)?;
+        record.update = match self.training()?.rule.solver() {
+            Some(_) => Some(self.solve(&batch, record.loss, gradients, learning_rate, interrupt)?),
+            None => self.take_gradients(gradients, total, learning_rate)?,
+        };
         if record.loss.is_finite() && record.update.as_ref().is_none_or(|update| update.finite) {
             for (id, value) in assigned {
                 self.state[id] = Some(value);
             }
         }
         Ok(record)
+    }
+
+    /// Outputs and gradients of one micro-batch at the parameters of now.
+    pub(super) fn differentiate(
+        &self,
+        batch: &MicroBatch<'_>,
+        watch: Option<Watch>,
+        interrupt: &Interrupt,
+    ) -> Result<Solution> {
+        let &MicroBatch { outputs, reverse, inputs, rows, weights, scale, address } = batch;
+        let training = self.training()?;
+        solve(
+            Problem {
+                program: &self.program,
+                plan: &outputs.plan,
+                leaves: self.leaves(inputs, rows, &outputs.plan),
+                loss: outputs.loss,
+                weight: self.sample_seed(weights, scale),
+                wanted: &training.wanted,
+                reverse,
+                context: Context { watch, ..self.context() },
+                noise: self.noise(address),
+            },
+            training.method,
+            interrupt,
+        )
     }
 
     /// The layers whose zero activations [`Records::activations`] counts.
@@ -278,6 +290,27 @@ impl Session {
             )));
         }
         Ok(rows)
+    }
+}
+
+/// What one micro-batch consists of.
+pub(super) struct MicroBatch<'a> {
+    outputs: &'a Outputs,
+    reverse: &'a Reverse,
+    inputs: &'a Inputs,
+    rows: &'a [i64],
+    weights: &'a [f64],
+    /// What turns the weights into factors of the samples' losses.
+    scale: f64,
+    /// What its random numbers depend on.
+    address: [u64; 2],
+}
+
+impl MicroBatch<'_> {
+    /// The weighted mean loss, from the plan's outputs.
+    pub(super) fn loss(&self, values: &Leaves) -> f64 {
+        let (_, sum) = sums(values, self.outputs, self.weights).remove(0);
+        sum / self.weights.iter().sum::<f64>()
     }
 }
 

@@ -8,7 +8,7 @@ use super::average::Average;
 use super::config::{OptimizerConfig, Settings};
 use super::loss_scale::LossScale;
 use crate::gradient::Method;
-use crate::optimizer::{Rule, Squares, Step, sum_squares};
+use crate::optimizer::{Memory, Rule, Squares, Step, sum_squares};
 use crate::program::{Checkpoint, Leaves, Reverse, ValueId};
 use crate::tensor::{DType, Real, Tensor};
 use crate::{Error, Number, Result, cpu};
@@ -33,6 +33,8 @@ pub(super) struct Training {
     pub checkpoint: Checkpoint,
     /// How gradients go back over the training plan; found when first needed.
     pub reverse: Option<Arc<Reverse>>,
+    /// What a solver keeps between updates.
+    pub memory: Memory,
     clip_norm: Option<f64>,
     clip_value: Option<f64>,
 }
@@ -154,6 +156,7 @@ impl Training {
             loss_scale: config.loss_scale.map(LossScale::new),
             checkpoint: config.checkpoint_activations.clone(),
             reverse: None,
+            memory: Memory::default(),
             clip_norm: config.clip_norm,
             clip_value: config.clip_value,
         }

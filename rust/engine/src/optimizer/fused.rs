@@ -1,0 +1,357 @@
+//! Passes over the elements of a parameter: each formula a fused loop over CPU slices, or whole tensors on other devices.
+
+use super::{Rule, Slot, Squares, Step, Target};
+use crate::Number;
+use crate::cpu;
+use crate::tensor::{DType, Real, Tensor};
+
+/// One look at every element: the new parameter, the new `S` arrays of state, and `K` terms that are added up.
+pub(super) trait Pass<const S: usize, const K: usize>: Sync {
+    /// Whether the parameter is written back.
+    const WRITES_PARAMETER: bool = true;
+    /// Whether the state is written back.
+    const WRITES_STATE: bool = true;
+    /// The formula, for one element or for whole tensors.
+    fn apply<N: Number>(&self, parameter: N, gradient: N, state: [N; S]) -> (N, [N; S], [N; K]);
+}
+
+/// The terms whose sums are [`Squares`].
+#[inline(always)]
+pub(super) fn squares<N: Number>(before: N, after: N) -> [N; 2] {
+    [before.clone().square(), (after - before).square()]
+}
+
+/// An element-wise rule over `S` arrays of state, in one pass.
+pub(super) trait Formula<const S: usize>: std::fmt::Debug + Send + Sync {
+    /// The names of the state, arrays of the parameter's shape.
+    const STATE: [&'static str; S];
+    /// Numbers computed once per update, in 64 bits (bias corrections in 32 bits are off by up to 1.4e-5).
+    type Scalars: Copy + Send + Sync;
+    /// Computes them.
+    fn scalars(&self, step: &Step) -> Self::Scalars;
+    /// See [`Rule::weight_decay`].
+    fn weight_decay(&self) -> f64;
+    /// The new parameter and state of one element.
+    fn apply<N: Number>(scalars: &Self::Scalars, parameter: N, gradient: N, state: [N; S]) -> (N, [N; S]);
+}
+
+/// Makes a [`Rule`] of a [`Formula`].
+#[derive(Debug)]
+pub(super) struct Elementwise<F, const S: usize>(pub F);
+
+struct Update<F: Formula<S>, const S: usize>(F::Scalars);
+
+impl<F: Formula<S>, const S: usize> Pass<S, 2> for Update<F, S> {
+    #[inline(always)]
+    fn apply<N: Number>(&self, parameter: N, gradient: N, state: [N; S]) -> (N, [N; S], [N; 2]) {
+        let (after, state) = F::apply(&self.0, parameter.clone(), gradient, state);
+        (after.clone(), state, squares(parameter, after))
+    }
+}
+
+impl<F: Formula<S>, const S: usize> Rule for Elementwise<F, S> {
+    fn state(&self, target: &Target) -> Vec<Slot> {
+        slots(F::STATE, target)
+    }
+
+    fn weight_decay(&self) -> f64 {
+        self.0.weight_decay()
+    }
+
+    fn update(
+        &self,
+        _: &Target,
+        parameter: &mut Tensor,
+        gradient: Tensor,
+        state: &mut [Tensor],
+        step: &Step,
+    ) -> Squares {
+        let pass = Update::<F, S>(self.0.scalars(step));
+        Squares::of(run(&pass, parameter, &gradient, state, step.gradient_scale))
+    }
+}
+
+/// Arrays of the parameter's shape.
+pub(super) fn slots<const S: usize>(names: [&'static str; S], target: &Target) -> Vec<Slot> {
+    names.map(|name| Slot { name, shape: target.shape.clone() }).into()
+}
+
+/// `g·scale` goes into the pass; returns the sums of its terms, the same for any number of threads.
+pub(super) fn run<P: Pass<S, K>, const S: usize, const K: usize>(
+    pass: &P,
+    parameter: &mut Tensor,
+    gradient: &Tensor,
+    state: &mut [Tensor],
+    scale: f64,
+) -> [f64; K] {
+    match parameter.dtype() {
+        DType::F32 if parameter.is_cpu() => run_cpu::<f32, P, S, K>(pass, parameter, gradient, state, scale),
+        DType::F64 if parameter.is_cpu() => run_cpu::<f64, P, S, K>(pass, parameter, gradient, state, scale),
+        _ => run_tensors(pass, parameter, gradient, state, scale),
+    }
+}
+
+fn run_tensors<P: Pass<S, K>, const S: usize, const K: usize>(
+    pass: &P,
+    parameter: &mut Tensor,
+    gradient: &Tensor,
+    state: &mut [Tensor],
+    scale: f64,
+) -> [f64; K] {
+    let old: [Tensor; S] = std::array::from_fn(|index| state[index].clone());
+    let (after, new, terms) = pass.apply(parameter.clone(), gradient.clone().times(scale), old);
+    if P::WRITES_STATE {
+        state.iter_mut().zip(new).for_each(|(state, new)| *state = new);
+    }
+    if P::WRITES_PARAMETER {
+        *parameter = after;
+    }
+    terms.map(sum)
+}
+
+/// The sum of all elements, in 32 bits or more.
+pub(super) fn sum(tensor: Tensor) -> f64 {
+    let wide = if tensor.dtype() == DType::F64 { tensor } else { tensor.cast(DType::F32) };
+    let axes: Vec<usize> = (0..wide.rank()).collect();
+    wide.sum_axes(&axes).scalar()
+}
+
+fn run_cpu<E: Real, P: Pass<S, K>, const S: usize, const K: usize>(
+    pass: &P,
+    parameter: &mut Tensor,
+    gradient: &Tensor,
+    state: &mut [Tensor],
+    scale: f64,
+) -> [f64; K] {
+    let gradient = gradient.clone().contiguous::<E>();
+    let mut states = state.iter_mut().map(Tensor::elements_mut::<E>);
+    let states: [&mut [E]; S] = std::array::from_fn(|_| states.next().expect("as many arrays as the rule names"));
+    run_slices(pass, parameter.elements_mut::<E>(), gradient.elements::<E>(), states, scale)
+}
+
+/// Elements that one pass handles in registers: whole vectors of every width, and no alias to check.
+pub(super) const LANES: usize = 16;
+
+/// Elements summed in the parameter's own type before the sum goes on in 64 bits.
+pub(super) const BLOCK: usize = 64 * LANES;
+
+/// A part of parameter, gradient and state.
+struct Piece<'a, E, const S: usize> {
+    parameter: &'a mut [E],
+    gradient: &'a [E],
+    state: [&'a mut [E]; S],
+}
+
+impl<'a, E: Real, const S: usize> Piece<'a, E, S> {
+    /// Takes the first elements off.
+    fn split_off(&mut self, count: usize) -> Self {
+        const INSIDE: &str = "arrays of the parameter's length";
+        Self {
+            parameter: self.parameter.split_off_mut(..count).expect(INSIDE),
+            gradient: self.gradient.split_off(..count).expect(INSIDE),
+            state: self.state.each_mut().map(|state| state.split_off_mut(..count).expect(INSIDE)),
+        }
+    }
+}
+
+/// Fewer elements than fill the registers, with zeros behind.
+struct Padded<E, const S: usize> {
+    parameter: [E; LANES],
+    gradient: [E; LANES],
+    state: [[E; LANES]; S],
+}
+
+impl<E: Real, const S: usize> Padded<E, S> {
+    fn new(piece: &Piece<'_, E, S>) -> Self {
+        let padded = |values: &[E]| {
+            let mut lanes = [E::default(); LANES];
+            lanes[..values.len()].copy_from_slice(values);
+            lanes
+        };
+        Self {
+            parameter: padded(piece.parameter),
+            gradient: padded(piece.gradient),
+            state: piece.state.each_ref().map(|state| padded(state)),
+        }
+    }
+
+    fn piece(&mut self) -> Piece<'_, E, S> {
+        let state = self.state.each_mut().map(|state| state.as_mut_slice());
+        Piece { parameter: &mut self.parameter, gradient: &self.gradient, state }
+    }
+
+    fn put_back(&self, piece: Piece<'_, E, S>) {
+        let count = piece.parameter.len();
+        piece.parameter.copy_from_slice(&self.parameter[..count]);
+        piece.state.into_iter().zip(&self.state).for_each(|(state, new)| state.copy_from_slice(&new[..count]));
+    }
+}
+
+/// See [`run`].
+pub(super) fn run_slices<E: Real, P: Pass<S, K>, const S: usize, const K: usize>(
+    pass: &P,
+    parameter: &mut [E],
+    gradient: &[E],
+    state: [&mut [E]; S],
+    scale: f64,
+) -> [f64; K] {
+    use rayon::prelude::*;
+    let work = |piece| pass_over(pass, E::from_f64(scale), piece);
+    let pieces = split(Piece { parameter, gradient, state });
+    let sums: Vec<Vec<[f64; K]>> = match pieces.len() {
+        0 | 1 => pieces.into_iter().map(work).collect(),
+        _ => pieces.into_par_iter().map(work).collect(),
+    };
+    sums.into_iter().flatten().fold([0.0; K], |sum, block| std::array::from_fn(|index| sum[index] + block[index]))
+}
+
+/// Splits at whole blocks, so that the sums do not depend on the number of threads.
+fn split<E: Real, const S: usize>(mut rest: Piece<'_, E, S>) -> Vec<Piece<'_, E, S>> {
+    let count = rest.parameter.len();
+    let length = cpu::piece(count).next_multiple_of(BLOCK);
+    let mut pieces = Vec::with_capacity(count.div_ceil(length));
+    while !rest.parameter.is_empty() {
+        pieces.push(rest.split_off(length.min(rest.parameter.len())));
+    }
+    pieces
+}
+
+/// Passes over a piece on the calling thread; returns the sums of its blocks.
+fn pass_over<E: Real, P: Pass<S, K>, const S: usize, const K: usize>(
+    pass: &P,
+    scale: E,
+    mut rest: Piece<'_, E, S>,
+) -> Vec<[f64; K]> {
+    let count = rest.parameter.len();
+    let mut sums = Vec::with_capacity(count.div_ceil(BLOCK) + 1);
+    let whole = rest.split_off(count / LANES * LANES);
+    let mut padded = Padded::new(&rest);
+    // A loop, so that the formula is compiled once for whole registers and the rest.
+    let mut parts = vec![(whole, LANES)];
+    if !rest.parameter.is_empty() {
+        parts.push((padded.piece(), rest.parameter.len()));
+    }
+    cpu::vectorised!({
+        for (piece, valid) in &mut parts {
+            fused(pass, scale, piece, *valid, &mut sums);
+        }
+    });
+    drop(parts);
+    padded.put_back(rest);
+    sums
+}
+
+/// One pass over whole registers, of which `valid` lanes are added up: each element is read and written once.
+#[inline(always)]
+fn fused<E: Real, P: Pass<S, K>, const S: usize, const K: usize>(
+    pass: &P,
+    scale: E,
+    piece: &mut Piece<'_, E, S>,
+    valid: usize,
+    sums: &mut Vec<[f64; K]>,
+) {
+    let count = piece.parameter.len();
+    let mut start = 0;
+    while start < count {
+        let stop = (start + BLOCK).min(count);
+        let mut terms = [[E::default(); LANES]; K];
+        while start + LANES <= stop {
+            lanes(pass, scale, piece, start, valid, &mut terms);
+            start += LANES;
+        }
+        sums.push(terms.map(|lanes| lanes.iter().map(|value| value.to_f64()).sum()));
+    }
+}
+
+#[inline(always)]
+fn lanes<E: Real, P: Pass<S, K>, const S: usize, const K: usize>(
+    pass: &P,
+    scale: E,
+    piece: &mut Piece<'_, E, S>,
+    start: usize,
+    valid: usize,
+    terms: &mut [[E; LANES]; K],
+) {
+    let range = start..start + LANES;
+    let load = |values: &[E]| -> [E; LANES] { values[range.clone()].try_into().expect("LANES long") };
+    let (mut parameter, gradient) = (load(piece.parameter), load(piece.gradient));
+    let mut state = [[E::default(); LANES]; S];
+    (0..S).for_each(|k| state[k] = load(piece.state[k]));
+    for lane in 0..LANES {
+        let old = std::array::from_fn(|k| state[k][lane]);
+        let (after, new, added) = pass.apply(parameter[lane], gradient[lane] * scale, old);
+        parameter[lane] = after;
+        (0..S).for_each(|k| state[k][lane] = new[k]);
+        (0..K).for_each(|k| terms[k][lane] = terms[k][lane] + if lane < valid { added[k] } else { E::default() });
+    }
+    if P::WRITES_PARAMETER {
+        piece.parameter[range.clone()].copy_from_slice(&parameter);
+    }
+    if P::WRITES_STATE {
+        (0..S).for_each(|k| piece.state[k][range.clone()].copy_from_slice(&state[k]));
+    }
+}
+
+/// The sum of the squares of all elements; not finite if and only if an element is not (or squares overflow 64 bits).
+pub(crate) fn sum_squares(tensor: &Tensor) -> f64 {
+    if let Some(values) = tensor.as_slice::<f32>() {
+        return blocked(values, values, block_squares);
+    }
+    if let Some(values) = tensor.as_slice::<f64>() {
+        return blocked(values, values, block_squares);
+    }
+    // One number comes from the device; all of them only if squares overflowed its type.
+    let found = sum(tensor.clone().square());
+    if found.is_finite() { found } else { tensor.to_f64().iter().map(|value| value * value).sum() }
+}
+
+/// The sum of the products of two arrays' elements.
+pub(crate) fn dot(a: &Tensor, b: &Tensor) -> f64 {
+    if let (Some(a), Some(b)) = (a.as_slice::<f32>(), b.as_slice::<f32>()) {
+        return blocked(a, b, block_products);
+    }
+    if let (Some(a), Some(b)) = (a.as_slice::<f64>(), b.as_slice::<f64>()) {
+        return blocked(a, b, block_products);
+    }
+    sum(a.clone() * b.clone())
+}
+
+/// Adds up what `block` makes of each block, the same for any number of threads.
+fn blocked<E: Real>(a: &[E], b: &[E], block: impl Fn(&[E], &[E]) -> f64 + Sync) -> f64 {
+    use rayon::prelude::*;
+    let mut sums = vec![0.0; a.len().div_ceil(BLOCK)];
+    let work = |first: usize, sums: &mut [f64]| {
+        let blocks = a[first * BLOCK..].chunks(BLOCK).zip(b[first * BLOCK..].chunks(BLOCK));
+        sums.iter_mut().zip(blocks).for_each(|(sum, (a, b))| *sum = block(a, b));
+    };
+    let length = cpu::piece(a.len()).div_ceil(BLOCK);
+    if length >= sums.len() {
+        work(0, &mut sums);
+    } else {
+        sums.par_chunks_mut(length).enumerate().for_each(|(index, piece)| work(index * length, piece));
+    }
+    sums.iter().sum()
+}
+
+fn block_products<E: Real>(a: &[E], b: &[E]) -> f64 {
+    cpu::vectorised!({
+        let mut sums = [E::default(); LANES];
+        let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+        for (a, b) in a.iter().zip(b) {
+            for lane in 0..LANES {
+                sums[lane] = sums[lane] + a[lane] * b[lane];
+            }
+        }
+        let rest: f64 = a_rest.iter().zip(b_rest).map(|(a, b)| a.to_f64() * b.to_f64()).sum();
+        sums.iter().map(|value| value.to_f64()).sum::<f64>() + rest
+    })
+}
+
+fn block_squares<E: Real>(block: &[E], _: &[E]) -> f64 {
+    let sum = block_products(block, block);
+    if sum.is_infinite() {
+        // Squares of large 32-bit numbers overflow: again in 64 bits.
+        return block.iter().map(|value| value.to_f64() * value.to_f64()).sum();
+    }
+    sum
+}
