@@ -41,8 +41,9 @@ class LBFGS(Optimizer):
     Raises
     ------
     ValueError
-        From `compile`, with `accumulate_gradients`, clipping, a loss scale or groups with a learning rate of their own: a
-        line search needs loss and gradient of one and the same function. From `fit`, if `batch_size` is smaller than the number of rows.
+        From `compile`, with `accumulate_gradients`, clipping, a loss scale or groups with a learning rate of their own:
+        a line search needs loss and gradient of one and the same function. From `fit`, if `batch_size` is smaller than
+        the number of rows.
 
     Notes
     -----
