@@ -2,6 +2,8 @@
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
+use crate::cpu::exponential;
+
 /// A number, or a tensor of them: what an element-wise formula is written over.
 ///
 /// Implemented by `f32` and `f64` (fused loops over slices) and by [`Tensor`](crate::Tensor) (any device).
@@ -80,7 +82,7 @@ pub(crate) fn prefer<T: PartialOrd + Copy>(preferred: bool, a: T, b: T) -> T {
 }
 
 macro_rules! float_number {
-    ($float:ty, $erf:path) => {
+    ($float:ty, $exp:path, $log:path, $log1p:path, $tanh:path, $erf:path) => {
         impl Number for $float {
             #[inline(always)]
             fn plus(self, constant: f64) -> Self {
@@ -131,19 +133,19 @@ macro_rules! float_number {
             }
             #[inline(always)]
             fn exp(self) -> Self {
-                <$float>::exp(self)
+                $exp(self)
             }
             #[inline(always)]
             fn log(self) -> Self {
-                <$float>::ln(self)
+                $log(self)
             }
             #[inline(always)]
             fn log1p(self) -> Self {
-                <$float>::ln_1p(self)
+                $log1p(self)
             }
             #[inline(always)]
             fn tanh(self) -> Self {
-                <$float>::tanh(self)
+                $tanh(self)
             }
             #[inline(always)]
             fn sin(self) -> Self {
@@ -181,8 +183,8 @@ macro_rules! float_number {
     };
 }
 
-float_number!(f32, libm::erff);
-float_number!(f64, libm::erf);
+float_number!(f32, exponential::exp, exponential::log, exponential::log1p, exponential::tanh, libm::erff);
+float_number!(f64, f64::exp, f64::ln, f64::ln_1p, f64::tanh, libm::erf);
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,7 @@
 //! Fused kernels over slices for the `cpu` device.
 
 pub(crate) mod convolution;
+pub(crate) mod exponential;
 pub mod gemm;
 pub(crate) mod pooling;
 
