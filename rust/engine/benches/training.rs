@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use burnish_engine::gradient::Method;
 use burnish_engine::program::{Dim, Initializer, Kind, Parameter, Role, ValueId};
 use burnish_engine::trainer::{ArrayView, Arrays, Chunk, Format, Inputs, OptimizerConfig};
 use burnish_engine::{DType, Device, Interrupt, Program, Session};
@@ -80,13 +81,12 @@ struct Data {
 }
 
 impl Data {
+    /// As many rows as the first length says.
     fn new(shape: &[usize], classes: i64) -> Self {
         let length: usize = shape.iter().product();
-        let x = (0..ROWS * length).map(|index| ((index * 7919) % 1000) as f32 / 500.0 - 1.0).collect();
-        let y = (0..ROWS as i64).map(|row| row * 31 % classes).collect();
-        let mut all = vec![ROWS];
-        all.extend(shape);
-        Self { x, y, shape: all }
+        let x = (0..length).map(|index| ((index * 7919) % 1000) as f32 / 500.0 - 1.0).collect();
+        let y = (0..shape[0] as i64).map(|row| row * 31 % classes).collect();
+        Self { x, y, shape: shape.to_vec() }
     }
 
     fn inputs(&self) -> Inputs {
@@ -98,7 +98,7 @@ impl Data {
         let (x, y) = unsafe {
             (
                 ArrayView::new(self.x.as_ptr().cast(), Format::F32, false, self.shape.clone(), strides),
-                ArrayView::new(self.y.as_ptr().cast(), Format::I64, false, vec![ROWS], vec![8]),
+                ArrayView::new(self.y.as_ptr().cast(), Format::I64, false, vec![self.y.len()], vec![8]),
             )
         };
         BTreeMap::from([("x".to_owned(), x), ("y".to_owned(), y)])
@@ -125,17 +125,31 @@ fn bench(bencher: Bencher, program: Program, data: &Data, batch_size: usize) {
     });
 }
 
+const WIDTHS: [&[usize]; 4] = [&[784, 128, 10], &[784, 112, 64, 10], &[64, 128, 10], &[24, 32, 6]];
+
+/// The gradient of a network by central differences, batch 32.
+#[divan::bench(args = [0, 1, 2, 3])]
+fn central_differences(bencher: Bencher, network: usize) {
+    let widths = WIDTHS[network];
+    let data = Data::new(&[32, widths[0]], widths[widths.len() - 1] as i64);
+    let mut session =
+        Session::new(Arc::new(mlp(widths)), Device::cpu(), DType::F32, 0, &mut Arrays::new()).expect("a whole program");
+    let inputs = data.inputs();
+    bencher
+        .bench_local(|| session.gradients(&inputs, Method::Numerical, None, &Interrupt::default()).expect("gradients"));
+}
+
 #[divan::bench(args = [128, 32])]
 fn mlp_784_256_128_10(bencher: Bencher, batch_size: usize) {
-    bench(bencher, mlp(&[784, 256, 128, 10]), &Data::new(&[784], 10), batch_size);
+    bench(bencher, mlp(&[784, 256, 128, 10]), &Data::new(&[ROWS, 784], 10), batch_size);
 }
 
 #[divan::bench]
 fn mlp_30_64_64_2_batch_32(bencher: Bencher) {
-    bench(bencher, mlp(&[30, 64, 64, 2]), &Data::new(&[30], 2), 32);
+    bench(bencher, mlp(&[30, 64, 64, 2]), &Data::new(&[ROWS, 30], 2), 32);
 }
 
 #[divan::bench]
 fn cnn_batch_64(bencher: Bencher) {
-    bench(bencher, cnn(), &Data::new(&[28, 28, 1], 10), 64);
+    bench(bencher, cnn(), &Data::new(&[ROWS, 28, 28, 1], 10), 64);
 }

@@ -6,6 +6,7 @@ mod tape;
 
 pub use tape::{Variable, apply};
 
+use self::finite_difference::Sides;
 use crate::ops::Context;
 use crate::program::{Leaves, Plan, Reverse, ValueId};
 use crate::random::Stream;
@@ -22,6 +23,10 @@ pub enum Method {
     Numerical,
     /// One-sided differences: one loss a parameter, and one more.
     NumericalBatch,
+    /// One-sided differences upwards by the step of central ones.
+    Above,
+    /// One-sided differences downwards by the step of central ones: where they are not those upwards, there is a kink.
+    Below,
 }
 
 impl Method {
@@ -31,6 +36,8 @@ impl Method {
             "autodiff" => Ok(Self::Autodiff),
             "numerical" => Ok(Self::Numerical),
             "numerical_batch" => Ok(Self::NumericalBatch),
+            "above" => Ok(Self::Above),
+            "below" => Ok(Self::Below),
             _ => Err(Error::value(format!(
                 "grad_method must be 'autodiff', 'numerical' or 'numerical_batch', got {name:?}"
             ))),
@@ -76,7 +83,9 @@ pub(crate) fn solve(mut problem: Problem<'_>, method: Method, interrupt: &Interr
     }
     match method {
         Method::Autodiff => autodiff::solve(problem, interrupt),
-        Method::Numerical => finite_difference::solve(problem, true, interrupt),
-        Method::NumericalBatch => finite_difference::solve(problem, false, interrupt),
+        Method::Numerical => finite_difference::solve(problem, Sides::Both, interrupt),
+        Method::NumericalBatch => finite_difference::solve(problem, Sides::One, interrupt),
+        Method::Above => finite_difference::solve(problem, Sides::Above, interrupt),
+        Method::Below => finite_difference::solve(problem, Sides::Below, interrupt),
     }
 }

@@ -2,11 +2,12 @@
 
 use std::fmt::Debug;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
 use super::reduction::sum_to;
-use super::{Arithmetic, Context, Entry, Evaluation, Keeps, Kept, Operation, entry};
+use super::{Arithmetic, Context, Entry, Evaluation, Keeps, Kept, Operation, Reach, entry};
 use crate::Number;
 use crate::cpu;
 use crate::program::{Kind, Type, broadcast, broadcast_lengths};
@@ -78,6 +79,15 @@ impl<P: Pair> Operation for Binary<P> {
         let right = wanted[1].then(|| sum_to(P::right(&kept, gradient), &kept.shapes[1]));
         vec![left, right]
     }
+
+    fn reach(&self, _: &[&Type]) -> Reach {
+        Reach::Element
+    }
+}
+
+/// The operation of [`multiply`].
+pub(super) fn product() -> Arc<dyn Operation> {
+    Arc::new(Binary::<Multiply> { pair: PhantomData })
 }
 
 /// `a · b`, broadcasting.

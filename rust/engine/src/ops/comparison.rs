@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use serde::{Deserialize, Deserializer, de};
 
 use super::reduction::sum_to;
-use super::{Arithmetic, Context, Entry, Evaluation, Keeps, Kept, Operation, entry};
+use super::{Arithmetic, Context, Entry, Evaluation, Keeps, Kept, Operation, Reach, entry};
 use crate::Number;
 use crate::program::{Kind, Type, broadcast};
 use crate::tensor::{Comparison, DType, Tensor};
@@ -59,6 +59,10 @@ impl<R: Relation> Operation for Truth<R> {
     fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
         let (b, a) = (inputs.pop().expect("b"), inputs.pop().expect("a"));
         R::holds(a, b).into()
+    }
+
+    fn reach(&self, _: &[&Type]) -> Reach {
+        Reach::Element
     }
 
     fn differentiable(&self) -> bool {
@@ -115,6 +119,10 @@ impl Operation for Not {
         inputs.remove(0).negated().into()
     }
 
+    fn reach(&self, _: &[&Type]) -> Reach {
+        Reach::Element
+    }
+
     fn differentiable(&self) -> bool {
         false
     }
@@ -142,6 +150,10 @@ impl Operation for Where {
     fn evaluate(&self, inputs: Vec<Tensor>, _: &Context) -> Evaluation {
         let [condition, a, b] = <[Tensor; 3]>::try_from(inputs).expect("three inputs");
         Tensor::choose(condition, a, b).into()
+    }
+
+    fn reach(&self, _: &[&Type]) -> Reach {
+        Reach::Element
     }
 
     fn gradient(&self, mut kept: Kept, gradient: Tensor, wanted: &[bool]) -> Vec<Option<Tensor>> {
@@ -184,6 +196,10 @@ impl Operation for Cast {
         inputs.remove(0).cast(dtype).into()
     }
 
+    fn reach(&self, _: &[&Type]) -> Reach {
+        Reach::Element
+    }
+
     fn keeps(&self) -> Keeps {
         Keeps::NOTHING
     }
@@ -213,6 +229,10 @@ impl Operation for StopGradient {
 
     fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
         inputs.remove(0).into()
+    }
+
+    fn reach(&self, _: &[&Type]) -> Reach {
+        Reach::Element
     }
 
     fn differentiable(&self) -> bool {

@@ -1,12 +1,15 @@
 //! Two-dimensional convolution, channels last, with its bias and activation fused.
 
+use std::ops::Range;
+
 use burn_backend::ops::{ConvOptions, ModuleOps};
 use burn_dispatch::Dispatch;
 use serde::Deserialize;
 
 use super::elementwise::Activation;
+use super::linear::ones as every_position;
 use super::reduction::sum_to;
-use super::{Arithmetic, Context, Entry, Evaluation, Keeps, Kept, Operation, Window, entry};
+use super::{Affine, Arithmetic, Context, Entry, Evaluation, Keeps, Kept, Operation, Reach, Window, entry};
 use crate::cpu::convolution::{Sizes, backward, forward};
 use crate::program::{Kind, Type, show};
 use crate::tensor::{DType, Real, Tensor};
@@ -94,13 +97,16 @@ impl Operation for Conv2d {
         Arithmetic::Half
     }
 
+    fn reach(&self, _: &[&Type]) -> Reach {
+        Reach::Sample
+    }
+
+    fn affine(&self, _: &[&Type]) -> Option<&dyn Affine> {
+        Some(self)
+    }
+
     fn evaluate(&self, inputs: Vec<Tensor>, _: &Context) -> Evaluation {
-        match inputs[0].dtype() {
-            DType::F32 if inputs[0].is_cpu() => self.forward_cpu::<f32>(inputs),
-            DType::F64 if inputs[0].is_cpu() => self.forward_cpu::<f64>(inputs),
-            _ => self.forward_tensors(inputs),
-        }
-        .into()
+        self.value(self.activation, inputs).into()
     }
 
     fn keeps(&self) -> Keeps {
@@ -121,14 +127,75 @@ impl Operation for Conv2d {
     }
 }
 
+impl Affine for Conv2d {
+    // With groups an element's column decides which channels it reads.
+    fn moves(&self, input: usize) -> bool {
+        input == 2 || (input == 1 && self.groups == 1)
+    }
+
+    fn before_activation(&self, inputs: Vec<Tensor>) -> Tensor {
+        self.value(Activation::None, inputs)
+    }
+
+    fn activate(&self, z: Tensor) -> Tensor {
+        self.activation.of_tensor(z)
+    }
+
+    fn directions(&self, inputs: &[Tensor], input: usize, range: Range<usize>) -> Tensor {
+        let (x, sizes) = (&inputs[0], self.sizes(&inputs[0].shape(), &inputs[1].shape()));
+        let positions = x.shape()[0] * sizes.output[0] * sizes.output[1];
+        match x.dtype() {
+            _ if input == 2 => every_position(x, positions),
+            DType::F64 => self.shifted::<f64>(x, &sizes, range, positions),
+            _ => self.shifted::<f32>(x, &sizes, range, positions),
+        }
+    }
+}
+
 impl Conv2d {
-    fn forward_cpu<E: Real>(&self, inputs: Vec<Tensor>) -> Tensor {
+    /// What each place of the kernel, (row, column, channel), meets at each pixel of the output.
+    fn shifted<E: Real>(&self, x: &Tensor, sizes: &Sizes, range: Range<usize>, positions: usize) -> Tensor {
+        let x = x.clone().into_cpu().contiguous::<E>();
+        let [height, width, channels] = sizes.input;
+        let mut out = vec![E::default(); range.len() * positions];
+        for (place, out) in range.clone().zip(out.chunks_exact_mut(positions.max(1))) {
+            let (channel, column) = (place % channels, place / channels % sizes.window.size[1]);
+            let offset = [place / channels / sizes.window.size[1], column];
+            let images = x.elements::<E>().chunks_exact(height * width * channels);
+            for (image, out) in images.zip(out.chunks_exact_mut(sizes.output[0] * sizes.output[1])) {
+                for (pixel, out) in out.iter_mut().enumerate() {
+                    let to = [pixel / sizes.output[1], pixel % sizes.output[1]];
+                    if let [Some(row), Some(column)] = [0, 1].map(|axis| self.met(axis, to[axis], offset[axis], sizes))
+                    {
+                        *out = image[(row * width + column) * channels + channel];
+                    }
+                }
+            }
+        }
+        Tensor::from_vec(out, &[range.len(), positions])
+    }
+
+    /// The place of the input, along one axis, under an offset in the kernel; `None` in the padding.
+    fn met(&self, axis: usize, to: usize, offset: usize, sizes: &Sizes) -> Option<usize> {
+        let place = to * self.strides[axis] + offset * self.dilation[axis];
+        place.checked_sub(self.padding[axis][0]).filter(|&place| place < sizes.input[axis])
+    }
+
+    fn value(&self, activation: Activation, inputs: Vec<Tensor>) -> Tensor {
+        match inputs[0].dtype() {
+            DType::F32 if inputs[0].is_cpu() => self.forward_cpu::<f32>(activation, inputs),
+            DType::F64 if inputs[0].is_cpu() => self.forward_cpu::<f64>(activation, inputs),
+            _ => self.forward_tensors(activation, inputs),
+        }
+    }
+
+    fn forward_cpu<E: Real>(&self, activation: Activation, inputs: Vec<Tensor>) -> Tensor {
         let inputs: Vec<Tensor> = inputs.into_iter().map(|input| input.contiguous::<E>()).collect();
         let slice = |index: usize| inputs[index].elements::<E>();
         let shape = inputs[0].shape();
         let sizes = self.sizes(&shape, &inputs[1].shape());
         let bias = (inputs.len() == 3).then(|| slice(2));
-        let y = forward(&sizes, slice(0), slice(1), bias, |image| self.activation.apply(image));
+        let y = forward(&sizes, slice(0), slice(1), bias, |image| activation.apply(image));
         Tensor::from_vec(y, &[shape[0], sizes.output[0], sizes.output[1], sizes.filters])
     }
 
@@ -153,13 +220,13 @@ impl Conv2d {
         gradients
     }
 
-    fn forward_tensors(&self, inputs: Vec<Tensor>) -> Tensor {
+    fn forward_tensors(&self, activation: Activation, inputs: Vec<Tensor>) -> Tensor {
         let mut inputs = inputs.into_iter();
         let x = channels_first(inputs.next().expect("x"));
         let kernel = filters_first(inputs.next().expect("kernel"));
         let bias = inputs.next().map(Tensor::into_primitive);
         let y = Dispatch::conv2d(x.into_primitive(), kernel.into_primitive(), bias, self.options());
-        self.activation.value(channels_last(Tensor::from_primitive(y)))
+        activation.value(channels_last(Tensor::from_primitive(y)))
     }
 
     fn backward_tensors(&self, inputs: &[Tensor], gradient: Tensor, wanted: &[bool]) -> Vec<Option<Tensor>> {

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Arithmetic, Context, Entry, Evaluation, Keeps, Kept, Operation, entry};
+use super::{Arithmetic, Context, Entry, Evaluation, Keeps, Kept, Operation, Reach, entry};
 use crate::Number;
 use crate::cpu;
 use crate::program::{Kind, Type};
@@ -54,6 +54,10 @@ impl<F: Function> Operation for F {
         let x = kept.inputs.pop();
         let y = kept.output.take();
         vec![Some(slope(self, x, y, gradient))]
+    }
+
+    fn reach(&self, _: &[&Type]) -> Reach {
+        Reach::Element
     }
 }
 
@@ -341,6 +345,16 @@ impl Activation {
             Self::Tanh => each(&Tanh {}, values),
             Self::Sigmoid => each(&Sigmoid {}, values),
         }
+    }
+
+    /// Applies it to a tensor on any device; on the `cpu` device in place if nobody else holds it.
+    pub(crate) fn of_tensor(self, mut x: Tensor) -> Tensor {
+        match x.dtype() {
+            DType::F32 if x.is_cpu() => cpu::for_pieces(x.elements_mut::<f32>(), |_, piece| self.apply(piece)),
+            DType::F64 if x.is_cpu() => cpu::for_pieces(x.elements_mut::<f64>(), |_, piece| self.apply(piece)),
+            _ => return self.value(x),
+        }
+        x
     }
 
     /// Applies it to a tensor.

@@ -4,10 +4,12 @@
 //! `cpu` device panics with a message (which Python sees as an exception); on other devices, where a check would wait for
 //! the device, floats picked by it are NaN. No device reads other memory.
 
+use std::ops::Range;
+
 use serde::Deserialize;
 
 use super::reduction::{last_axis, position};
-use super::{Arithmetic, Context, Entry, Evaluation, Kept, Operation, entry};
+use super::{Affine, Arithmetic, Context, Entry, Evaluation, Kept, Operation, Reach, entry};
 use crate::cpu;
 use crate::program::{Dim, Kind, Type, show};
 use crate::tensor::{Comparison, DType, Real, Tensor};
@@ -107,18 +109,18 @@ impl Operation for Take {
         Arithmetic::Any
     }
 
-    fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
-        let (ids, table) = (inputs.pop().expect("ids"), inputs.pop().expect("table"));
-        let shape = table.shape();
-        let axis = position(self.axis, shape.len());
-        let out = [&shape[..axis], &ids.shape(), &shape[axis + 1..]].concat();
-        let count = ids.len();
-        let ids = Checked::new(ids.reshape(&[count]), shape[axis], table.dtype().is_float());
-        let (flat, axis) = flat(&shape, axis);
-        let mut beside = vec![1; flat.len()];
-        beside[axis] = count;
-        let rows = table.reshape(&flat).select(axis, ids.indices.clone());
-        ids.mark(rows, &beside).reshape(&out).into()
+    // A table of samples has rows of other samples.
+    fn reach(&self, inputs: &[&Type]) -> Reach {
+        let of_samples = inputs[0].shape.first().is_some_and(|dim| dim.batch);
+        if of_samples && position(self.axis, inputs[0].rank()) == 0 { Reach::Everything } else { Reach::Sample }
+    }
+
+    fn affine(&self, inputs: &[&Type]) -> Option<&dyn Affine> {
+        (inputs[0].rank() == 2 && position(self.axis, 2) == 0 && inputs[0].kind == Kind::Float).then_some(self)
+    }
+
+    fn evaluate(&self, inputs: Vec<Tensor>, _: &Context) -> Evaluation {
+        self.pick(inputs).into()
     }
 
     /// Adds each row of the gradient to the row that it was taken from.
@@ -133,6 +135,40 @@ impl Operation for Take {
         flat[axis] = count;
         let table = table.select_add(axis, ids.indices, gradient.reshape(&flat));
         vec![Some(table.reshape(shape)), None]
+    }
+}
+
+impl Take {
+    fn pick(&self, mut inputs: Vec<Tensor>) -> Tensor {
+        let (ids, table) = (inputs.pop().expect("ids"), inputs.pop().expect("table"));
+        let shape = table.shape();
+        let axis = position(self.axis, shape.len());
+        let out = [&shape[..axis], &ids.shape(), &shape[axis + 1..]].concat();
+        let count = ids.len();
+        let ids = Checked::new(ids.reshape(&[count]), shape[axis], table.dtype().is_float());
+        let (flat, axis) = flat(&shape, axis);
+        let mut beside = vec![1; flat.len()];
+        beside[axis] = count;
+        let rows = table.reshape(&flat).select(axis, ids.indices.clone());
+        ids.mark(rows, &beside).reshape(&out)
+    }
+}
+
+impl Affine for Take {
+    fn moves(&self, input: usize) -> bool {
+        input == 0
+    }
+
+    fn before_activation(&self, inputs: Vec<Tensor>) -> Tensor {
+        self.pick(inputs)
+    }
+
+    /// 1 where the row of the table is picked.
+    fn directions(&self, inputs: &[Tensor], _: usize, range: Range<usize>) -> Tensor {
+        let ids = inputs[1].clone().into_cpu().contiguous::<i32>();
+        let ids = ids.elements::<i32>();
+        let picks = range.clone().flat_map(|row| ids.iter().map(move |&id| f64::from(u8::from(id as usize == row))));
+        Tensor::from_f64(picks.collect(), &[range.len(), ids.len()], inputs[0].dtype(), &Device::cpu())
     }
 }
 
@@ -176,6 +212,10 @@ impl Operation for TakeAlongAxis {
         Arithmetic::Any
     }
 
+    fn reach(&self, inputs: &[&Type]) -> Reach {
+        if position(self.axis, inputs[0].rank()) == 0 { Reach::Everything } else { Reach::Sample }
+    }
+
     fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
         let (indices, x) = (inputs.pop().expect("indices"), inputs.pop().expect("x"));
         let (axis, shape) = (position(self.axis, x.rank()), indices.shape());
@@ -211,6 +251,10 @@ impl Operation for OneHot {
         let mut shape = ids.shape.clone();
         shape.push(Dim::known(self.depth));
         Ok(Type::float(shape))
+    }
+
+    fn reach(&self, _: &[&Type]) -> Reach {
+        Reach::Sample
     }
 
     fn evaluate(&self, mut inputs: Vec<Tensor>, context: &Context) -> Evaluation {

@@ -1,10 +1,13 @@
 //! The affine map of dense layers, with its bias and activation fused.
 
+use std::ops::Range;
+
 use serde::Deserialize;
 
 use super::elementwise::Activation;
 use super::reduction::sum_to;
-use super::{Arithmetic, Context, Entry, Evaluation, Keeps, Kept, Operation, entry};
+use super::{Affine, Arithmetic, Context, Entry, Evaluation, Keeps, Kept, Operation, Reach, entry};
+use crate::Device;
 use crate::cpu;
 use crate::cpu::gemm::{Matrix, gemm};
 use crate::program::{Kind, Type, show};
@@ -49,14 +52,16 @@ impl Operation for Linear {
         Arithmetic::Half
     }
 
+    fn reach(&self, _: &[&Type]) -> Reach {
+        Reach::Sample
+    }
+
+    fn affine(&self, inputs: &[&Type]) -> Option<&dyn Affine> {
+        inputs.iter().skip(1).all(|input| input.shape.iter().all(|dim| !dim.batch)).then_some(self)
+    }
+
     fn evaluate(&self, inputs: Vec<Tensor>, _: &Context) -> Evaluation {
-        let x = &inputs[0];
-        match x.dtype() {
-            DType::F32 if x.is_cpu() => forward::<f32>(self.activation, inputs),
-            DType::F64 if x.is_cpu() => forward::<f64>(self.activation, inputs),
-            _ => forward_tensors(self.activation, inputs),
-        }
-        .into()
+        value(self.activation, inputs).into()
     }
 
     fn keeps(&self) -> Keeps {
@@ -74,6 +79,50 @@ impl Operation for Linear {
             DType::F64 if gradient.is_cpu() => backward::<f64>(&kept.inputs, gradient, wanted),
             _ => backward_tensors(&kept.inputs, gradient, wanted),
         }
+    }
+}
+
+impl Affine for Linear {
+    fn moves(&self, input: usize) -> bool {
+        input > 0
+    }
+
+    fn before_activation(&self, inputs: Vec<Tensor>) -> Tensor {
+        value(Activation::None, inputs)
+    }
+
+    fn activate(&self, z: Tensor) -> Tensor {
+        self.activation.of_tensor(z)
+    }
+
+    fn directions(&self, inputs: &[Tensor], input: usize, range: Range<usize>) -> Tensor {
+        if input == 1 { features(&inputs[0], range) } else { ones(&inputs[0], rows(&inputs[0])) }
+    }
+
+    fn is_product(&self) -> bool {
+        true
+    }
+}
+
+/// A range of columns of `x`, the last axis, as rows on the `cpu` device.
+pub(super) fn features(x: &Tensor, range: Range<usize>) -> Tensor {
+    let width = *x.shape().last().expect("rank at least 2");
+    let rows = x.len() / width;
+    let x = x.clone().reshape(&[rows, width]);
+    x.slice(&[0, range.start], &[rows, range.end], &[1, 1]).transpose().into_cpu()
+}
+
+/// The direction of a bias: every position of the output, on the `cpu` device.
+pub(super) fn ones(like: &Tensor, positions: usize) -> Tensor {
+    Tensor::full(&[1, positions], 1.0, like.dtype(), &Device::cpu())
+}
+
+fn value(activation: Activation, inputs: Vec<Tensor>) -> Tensor {
+    let x = &inputs[0];
+    match x.dtype() {
+        DType::F32 if x.is_cpu() => forward::<f32>(activation, inputs),
+        DType::F64 if x.is_cpu() => forward::<f64>(activation, inputs),
+        _ => forward_tensors(activation, inputs),
     }
 }
 

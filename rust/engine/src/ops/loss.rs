@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::index::{Checked, one_hot};
 use super::normalization::for_rows_with;
 use super::reduction::{chunk_total, logsumexp, mean, row_max, widen};
-use super::{Context, Entry, Evaluation, Keeps, Kept, Operation, entry};
+use super::{Context, Entry, Evaluation, Keeps, Kept, Operation, Reach, entry};
 use crate::Number;
 use crate::cpu;
 use crate::program::{Kind, Type, show};
@@ -47,6 +47,10 @@ impl Operation for CrossEntropy {
         Ok(Type::float(shape.to_vec()))
     }
 
+    fn reach(&self, _: &[&Type]) -> Reach {
+        Reach::Sample
+    }
+
     fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
         let (labels, logits) = (inputs.pop().expect("labels"), inputs.pop().expect("logits"));
         match logits.dtype() {
@@ -74,6 +78,20 @@ impl Operation for CrossEntropy {
     }
 }
 
+/// Rows that are computed together where they are narrow: the lanes of a vector.
+const LANES: usize = 16;
+/// Classes up to which a row is narrow.
+const NARROW: usize = 32;
+
+/// `a[i] = function(a[i], b[i])`
+#[inline(always)]
+fn each<A: Copy, B: Copy>(a: &mut [A; LANES], b: &[B; LANES], function: impl Fn(A, B) -> A) {
+    // In one piece, so that no store comes between the loads.
+    let mut values = *a;
+    values.iter_mut().zip(b).for_each(|(value, &b)| *value = function(*value, b));
+    *a = values;
+}
+
 impl CrossEntropy {
     fn forward<E: Real>(&self, logits: Tensor, labels: Tensor) -> Evaluation {
         let shape = labels.shape();
@@ -85,13 +103,28 @@ impl CrossEntropy {
         let rows = p.elements_mut::<E>();
         for_rows_with(rows, classes, &mut losses, 1, |first, rows, losses| {
             cpu::vectorised!({
-                let labels = &indices[first..];
-                for ((row, loss), &label) in rows.chunks_exact_mut(classes).zip(losses).zip(labels) {
-                    *loss = self.row(row, label as usize);
+                let labels = &indices[first..][..losses.len()];
+                if classes <= NARROW {
+                    let blocks = rows.chunks_mut(LANES * classes).zip(labels.chunks(LANES));
+                    for ((rows, labels), losses) in blocks.zip(losses.chunks_mut(LANES)) {
+                        self.narrow_rows(rows, labels, losses);
+                    }
+                } else {
+                    for ((row, loss), &label) in rows.chunks_exact_mut(classes).zip(losses).zip(labels) {
+                        *loss = self.row(row, label as usize);
+                    }
                 }
             });
         });
         Evaluation { value: Tensor::from_vec(losses, &shape), saved: vec![p, labels] }
+    }
+
+    /// The mean logit under the smoothed target, from that of the label and the sum over all classes.
+    #[inline(always)]
+    fn target(&self, label: f64, sum: f64, classes: usize) -> f64 {
+        let smoothing = self.label_smoothing;
+        // Without smoothing the other classes must not count, not even as 0 · ∞.
+        if smoothing == 0.0 { label } else { (1.0 - smoothing) * label + smoothing * sum / classes as f64 }
     }
 
     /// The loss of a row of logits, which become probabilities.
@@ -99,19 +132,57 @@ impl CrossEntropy {
     fn row<E: Real>(&self, row: &mut [E], label: usize) -> E {
         let greatest = row_max(row);
         row.iter_mut().for_each(|value| *value = *value - greatest);
-        let target = row[label].to_f64();
-        let smoothing = self.label_smoothing;
-        // Without smoothing the other classes must not count, not even as 0 · ∞.
-        let target = if smoothing == 0.0 {
-            target
-        } else {
-            (1.0 - smoothing) * target + smoothing * chunk_total(row) / row.len() as f64
-        };
+        let target = self.target(row[label].to_f64(), chunk_total(row), row.len());
         row.iter_mut().for_each(|value| *value = value.exp());
         let total = chunk_total(row);
         let scale = E::from_f64(1.0 / total);
         row.iter_mut().for_each(|value| *value = *value * scale);
         E::from_f64(total.ln() - target)
+    }
+
+    /// [`Self::row`] of up to as many rows as a vector has lanes: rows of a few classes would not fill one. What a row gives
+    /// does not depend on those beside it.
+    #[inline(always)]
+    fn narrow_rows<E: Real>(&self, rows: &mut [E], labels: &[i32], losses: &mut [E]) {
+        let classes = rows.len() / losses.len();
+        let mut columns = [[E::default(); LANES]; NARROW];
+        let columns = &mut columns[..classes];
+        for (lane, row) in rows.chunks_exact(classes).enumerate() {
+            columns.iter_mut().zip(row).for_each(|(column, &value)| column[lane] = value);
+        }
+        let mut greatest = columns[0];
+        for column in &columns[1..] {
+            each(&mut greatest, column, |greatest, value| value.greater_of(greatest));
+        }
+        let (mut sums, mut totals) = ([0.0; LANES], [0.0; LANES]);
+        for column in &mut *columns {
+            each(column, &greatest, |value, greatest| value - greatest);
+            if self.label_smoothing != 0.0 {
+                each(&mut sums, column, |sum, value| sum + value.to_f64());
+            }
+        }
+        let mut targets = [0.0; LANES];
+        for (lane, (target, &label)) in targets.iter_mut().zip(labels).enumerate() {
+            *target = columns[label as usize][lane].to_f64();
+        }
+        for column in &mut *columns {
+            let mut powers = *column;
+            powers.iter_mut().for_each(|value| *value = value.exp());
+            *column = powers;
+            each(&mut totals, column, |total, value| total + value.to_f64());
+        }
+        let (mut logarithms, mut scales) = ([E::default(); LANES], [E::default(); LANES]);
+        // The greatest adds 1, without which small losses keep their digits.
+        each(&mut logarithms, &totals, |_, total| E::from_f64(total - 1.0));
+        each(&mut scales, &totals, |_, total| E::from_f64(1.0 / total));
+        logarithms.iter_mut().for_each(|others| *others = others.log1p());
+        for (lane, loss) in losses.iter_mut().enumerate() {
+            let target = self.target(targets[lane], sums[lane], classes);
+            *loss = E::from_f64(logarithms[lane].to_f64() - target);
+        }
+        for (lane, row) in rows.chunks_exact_mut(classes).enumerate() {
+            row.iter_mut().zip(&*columns).for_each(|(to, column)| *to = column[lane] * scales[lane]);
+        }
     }
 
     fn backward<E: Real>(&self, p: Tensor, labels: &Tensor, gradient: Tensor) -> Tensor {
@@ -166,6 +237,31 @@ impl CrossEntropy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{assert_close, on_threads, tensor};
+
+    /// Many rows of few and of many classes, whole blocks or not, in pieces for several threads.
+    #[test]
+    fn many_rows_agree_with_tensors_on_any_threads() {
+        for (rows, classes) in [(1, 3), (40, 1), (5003, 10), (3001, NARROW), (1501, NARROW + 1)] {
+            let logits = tensor::<f64>(3, &[rows, classes]).times(20.0);
+            let labels: Vec<i32> = (0..rows).map(|row| (row * 7 % classes) as i32).collect();
+            let labels = Tensor::from_vec(labels, &[rows]);
+            for label_smoothing in [0.0, 0.2] {
+                let loss = CrossEntropy { label_smoothing };
+                let expected = loss.forward_tensors(logits.clone(), labels.clone());
+                let found = loss.forward::<f64>(logits.clone(), labels.clone());
+                assert_close(&found.value.to_f64(), &expected.value.to_f64(), 1e-12);
+                assert_close(&found.saved[0].to_f64(), &expected.saved[0].to_f64(), 1e-12);
+                let single = logits.clone().cast(DType::F32);
+                let expected = loss.forward_tensors(single.clone().cast(DType::F64), labels.clone());
+                let [one, two, three] =
+                    on_threads(|| loss.forward::<f32>(single.clone(), labels.clone()).value.into_vec::<f32>());
+                assert!(one == two && one == three);
+                let wide: Vec<f64> = one.into_iter().map(f64::from).collect();
+                assert_close(&wide, &expected.value.to_f64(), 5e-6);
+            }
+        }
+    }
 
     #[test]
     fn fused_rows_agree_with_tensors() {

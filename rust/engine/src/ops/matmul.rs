@@ -1,9 +1,12 @@
 //! Matrix products.
 
+use std::ops::Range;
+
 use serde::Deserialize;
 
+use super::linear::features;
 use super::reduction::sum_to;
-use super::{Arithmetic, Context, Entry, Evaluation, Kept, Operation, entry};
+use super::{Affine, Arithmetic, Context, Entry, Evaluation, Kept, Operation, Reach, entry};
 use crate::cpu;
 use crate::cpu::gemm::{Matrix, gemm, gemm_serial};
 use crate::program::{Kind, Type, broadcast, broadcast_lengths, show};
@@ -42,6 +45,15 @@ impl Operation for Matmul {
         Arithmetic::Half
     }
 
+    fn reach(&self, _: &[&Type]) -> Reach {
+        Reach::Sample
+    }
+
+    fn affine(&self, inputs: &[&Type]) -> Option<&dyn Affine> {
+        let kernel = &inputs[1].shape;
+        (kernel.len() == 2 && kernel.iter().all(|dim| !dim.batch)).then_some(self)
+    }
+
     fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
         let (b, a) = (inputs.pop().expect("b"), inputs.pop().expect("a"));
         product(a, b).into()
@@ -53,6 +65,25 @@ impl Operation for Matmul {
         let da = wanted[0].then(|| sum_to(product(gradient.clone(), b.clone().transpose()), &a.shape()));
         let db = wanted[1].then(|| gradient_of_second(a.clone(), &b.shape(), gradient));
         vec![da, db]
+    }
+}
+
+impl Affine for Matmul {
+    fn moves(&self, input: usize) -> bool {
+        input == 1
+    }
+
+    fn before_activation(&self, mut inputs: Vec<Tensor>) -> Tensor {
+        let (b, a) = (inputs.pop().expect("b"), inputs.pop().expect("a"));
+        product(a, b)
+    }
+
+    fn directions(&self, inputs: &[Tensor], _: usize, range: Range<usize>) -> Tensor {
+        features(&inputs[0], range)
+    }
+
+    fn is_product(&self) -> bool {
+        true
     }
 }
 

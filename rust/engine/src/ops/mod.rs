@@ -14,6 +14,7 @@ mod matmul;
 mod normalization;
 mod pooling;
 mod random;
+mod reach;
 mod reduction;
 mod shaping;
 mod softmax;
@@ -26,6 +27,7 @@ use std::sync::{Arc, OnceLock};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+pub use reach::{Affine, Reach};
 pub(crate) use window::Window;
 
 use crate::program::Type;
@@ -149,6 +151,21 @@ pub trait Operation: Debug + Send + Sync {
     /// [`Self::differentiable`].
     fn gradient(&self, _kept: Kept, _gradient: Tensor, _wanted: &[bool]) -> Vec<Option<Tensor>> {
         panic!("{self:?} has no gradient")
+    }
+
+    /// How far a change of an input reaches in the output; the safe default is anywhere.
+    fn reach(&self, _inputs: &[&Type]) -> Reach {
+        Reach::Everything
+    }
+
+    /// What was drawn at random in an evaluation, and the operation without chance that takes it as one more input.
+    fn drawn(&self, _inputs: &[Tensor], _context: &Context) -> Option<(Arc<dyn Operation>, Tensor)> {
+        None
+    }
+
+    /// How single elements of the inputs move the output, where that is known.
+    fn affine(&self, _inputs: &[&Type]) -> Option<&dyn Affine> {
+        None
     }
 }
 

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::binary::multiply;
 use super::reduction::{chunk_total, dot, mean, sum_to, widen};
-use super::{Context, Entry, Evaluation, Kept, Operation, entry};
+use super::{Context, Entry, Evaluation, Kept, Operation, Reach, entry};
 use crate::Number;
 use crate::cpu;
 use crate::program::{Kind, Type, show};
@@ -45,6 +45,10 @@ impl Operation for LayerNorm {
             return Err(format!("eps must be at least 0, got {}", self.eps));
         }
         Ok(x.clone())
+    }
+
+    fn reach(&self, _: &[&Type]) -> Reach {
+        Reach::Sample
     }
 
     fn evaluate(&self, inputs: Vec<Tensor>, _: &Context) -> Evaluation {

@@ -5,7 +5,7 @@ use burn_dispatch::Dispatch;
 use serde::Deserialize;
 
 use super::convolution::{channels_first, channels_last};
-use super::{Arithmetic, Context, Entry, Evaluation, Keeps, Kept, Operation, Window, entry};
+use super::{Arithmetic, Context, Entry, Evaluation, Keeps, Kept, Operation, Reach, Window, entry};
 use crate::cpu::pooling::{self, Sizes};
 use crate::program::{Kind, Type};
 use crate::tensor::{DType, Real, Tensor};
@@ -94,6 +94,10 @@ impl Operation for MaxPool2d {
         Arithmetic::Any
     }
 
+    fn reach(&self, _: &[&Type]) -> Reach {
+        Reach::Sample
+    }
+
     fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
         let x = inputs.remove(0);
         match x.dtype() {
@@ -149,6 +153,10 @@ impl Operation for AvgPool2d {
 
     fn arithmetic(&self) -> Arithmetic {
         Arithmetic::Any
+    }
+
+    fn reach(&self, _: &[&Type]) -> Reach {
+        Reach::Sample
     }
 
     fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {

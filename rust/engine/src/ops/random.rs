@@ -1,9 +1,11 @@
 //! Noise, a function of the node's stream and the element's index alone: the same on every device.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 
-use super::binary::multiply;
-use super::{Arithmetic, Context, Entry, Evaluation, Keeps, Kept, Operation, entry};
+use super::binary::{multiply, product};
+use super::{Arithmetic, Context, Entry, Evaluation, Keeps, Kept, Operation, Reach, entry};
 use crate::Device;
 use crate::cpu;
 use crate::program::{Kind, Type};
@@ -45,6 +47,15 @@ impl Dropout {
         cpu::for_pieces(&mut factors, |offset, piece| cpu::vectorised!(self.fill(stream, offset, piece)));
         factors
     }
+
+    /// The factor of each element of `x`.
+    fn factors_like(&self, x: &Tensor, stream: Stream) -> Tensor {
+        let (shape, count, device) = (x.shape(), x.len(), x.device());
+        match x.dtype() {
+            DType::F64 => Tensor::from_values(self.factors::<f64>(stream, count), &shape, &device),
+            dtype => Tensor::from_values(self.factors::<f32>(stream, count), &shape, &device).cast(dtype),
+        }
+    }
 }
 
 impl Operation for Dropout {
@@ -61,12 +72,12 @@ impl Operation for Dropout {
 
     fn evaluate(&self, mut inputs: Vec<Tensor>, context: &Context) -> Evaluation {
         let x = inputs.remove(0);
-        let (shape, count, device) = (x.shape(), x.len(), x.device());
-        let factors = match x.dtype() {
-            DType::F64 => Tensor::from_values(self.factors::<f64>(context.stream, count), &shape, &device),
-            dtype => Tensor::from_values(self.factors::<f32>(context.stream, count), &shape, &device).cast(dtype),
-        };
+        let factors = self.factors_like(&x, context.stream);
         Evaluation { value: multiply(x, factors.clone()), saved: vec![factors] }
+    }
+
+    fn drawn(&self, inputs: &[Tensor], context: &Context) -> Option<(Arc<dyn Operation>, Tensor)> {
+        Some((product(), self.factors_like(&inputs[0], context.stream)))
     }
 
     fn keeps(&self) -> Keeps {
@@ -124,6 +135,10 @@ impl Operation for RandomNormalLike {
         Arithmetic::Moves
     }
 
+    fn reach(&self, _: &[&Type]) -> Reach {
+        Reach::Nothing
+    }
+
     fn evaluate(&self, inputs: Vec<Tensor>, context: &Context) -> Evaluation {
         drawn(&inputs[0], |index| context.stream.normal(index)).into()
     }
@@ -140,6 +155,10 @@ impl Operation for RandomUniformLike {
 
     fn arithmetic(&self) -> Arithmetic {
         Arithmetic::Moves
+    }
+
+    fn reach(&self, _: &[&Type]) -> Reach {
+        Reach::Nothing
     }
 
     fn evaluate(&self, inputs: Vec<Tensor>, context: &Context) -> Evaluation {

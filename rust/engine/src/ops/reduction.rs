@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::binary::{divide, multiply};
 use super::softmax::{row_logsumexp, swap_last};
-use super::{Context, Entry, Evaluation, Keeps, Kept, Operation, entry};
+use super::{Context, Entry, Evaluation, Keeps, Kept, Operation, Reach, entry};
 use crate::Number;
 use crate::cpu;
 use crate::number::{is_nan, prefer};
@@ -69,6 +69,10 @@ impl<R: Rule> Operation for Reduce<R> {
             return Err(format!("there is no extreme of no elements: got shape {}", show(&x.shape)));
         }
         Ok(Type { kind: x.kind, shape: reduced(&x.shape, &axes, self.keepdims, Dim::known(1)) })
+    }
+
+    fn reach(&self, _: &[&Type]) -> Reach {
+        Reach::Sample
     }
 
     fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
@@ -233,7 +237,29 @@ fn sums<E: Real>(x: &[E], [outer, count, inner]: [usize; 3], divisor: f64) -> Ve
     if outer == 1 {
         return vec![finish(total(x))];
     }
+    if count <= BLOCK {
+        return short_sums(x, count, divisor);
+    }
     collect(outer, x.len(), |index| finish(total(&x[index * count..][..count])))
+}
+
+/// The sums of rows of one block.
+fn short_sums<E: Real>(x: &[E], count: usize, divisor: f64) -> Vec<E> {
+    let mut out = cpu::uninitialised::<E>(x.len() / count);
+    let rows = (cpu::PARALLEL_ELEMENTS / count).max(1);
+    let body = |(out, x): (&mut [E], &[E])| {
+        cpu::vectorised!({
+            for (out, row) in out.iter_mut().zip(x.chunks_exact(count)) {
+                *out = E::from_f64(block_total(row) / divisor);
+            }
+        });
+    };
+    if out.len() <= rows {
+        body((&mut out, x));
+    } else {
+        out.par_chunks_mut(rows).zip(x.par_chunks(rows * count)).for_each(body);
+    }
+    out
 }
 
 /// The sum of a slice.
@@ -511,6 +537,10 @@ impl<X: Extreme> Operation for Position<X> {
         Ok(Type { kind: Kind::Int, shape: reduced(&x.shape, &[axis], false, Dim::known(1)) })
     }
 
+    fn reach(&self, _: &[&Type]) -> Reach {
+        Reach::Sample
+    }
+
     fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
         let x = inputs.remove(0);
         let axis = position(self.axis, x.rank());
@@ -572,6 +602,10 @@ impl Operation for LogSumExp {
             return Err(format!("axis {axis} must have elements, got shape {}", show(&x.shape)));
         }
         Ok(Type::float(reduced(&x.shape, &[axis], self.keepdims, Dim::known(1))))
+    }
+
+    fn reach(&self, _: &[&Type]) -> Reach {
+        Reach::Sample
     }
 
     fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {

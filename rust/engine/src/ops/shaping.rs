@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::reduction::{checked_axes, position, positions, sum_to};
-use super::{Arithmetic, Context, Entry, Evaluation, Keeps, Kept, Operation, entry};
+use super::{Arithmetic, Context, Entry, Evaluation, Keeps, Kept, Operation, Reach, entry};
 use crate::program::{Dim, Kind, Type, show};
 use crate::tensor::{DType, Tensor};
 
@@ -63,6 +63,10 @@ impl Operation for Reshape {
         Arithmetic::Moves
     }
 
+    fn reach(&self, _: &[&Type]) -> Reach {
+        Reach::Sample
+    }
+
     fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
         let x = inputs.remove(0);
         let free = x.len() / self.known().expect("the shape rule checked it");
@@ -110,6 +114,10 @@ impl Operation for Transpose {
 
     fn arithmetic(&self) -> Arithmetic {
         Arithmetic::Moves
+    }
+
+    fn reach(&self, _: &[&Type]) -> Reach {
+        Reach::Sample
     }
 
     fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
@@ -168,6 +176,10 @@ impl Operation for BroadcastTo {
         Arithmetic::Any
     }
 
+    fn reach(&self, _: &[&Type]) -> Reach {
+        Reach::Sample
+    }
+
     fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
         let x = inputs.remove(0);
         let mine = x.shape();
@@ -214,6 +226,10 @@ impl Operation for Concatenate {
 
     fn arithmetic(&self) -> Arithmetic {
         Arithmetic::Moves
+    }
+
+    fn reach(&self, _: &[&Type]) -> Reach {
+        Reach::Sample
     }
 
     fn evaluate(&self, inputs: Vec<Tensor>, _: &Context) -> Evaluation {
@@ -343,6 +359,10 @@ impl Operation for Slice {
         Arithmetic::Moves
     }
 
+    fn reach(&self, _: &[&Type]) -> Reach {
+        Reach::Sample
+    }
+
     fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
         let x = inputs.remove(0);
         self.region(&x.shape()).of(x).into()
@@ -407,6 +427,10 @@ impl Operation for Pad {
         Arithmetic::Moves
     }
 
+    fn reach(&self, _: &[&Type]) -> Reach {
+        Reach::Sample
+    }
+
     fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
         let x = inputs.remove(0);
         let lengths = x.shape();
@@ -452,6 +476,11 @@ impl Operation for Flip {
 
     fn arithmetic(&self) -> Arithmetic {
         Arithmetic::Moves
+    }
+
+    fn reach(&self, inputs: &[&Type]) -> Reach {
+        let axes = positions(self.axes.as_deref(), inputs[0].rank());
+        if axes.contains(&0) { Reach::Everything } else { Reach::Sample }
     }
 
     fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {

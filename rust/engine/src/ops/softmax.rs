@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::binary::multiply;
 use super::reduction::{chunk_total, dot, in_float32, last_axis, logsumexp, position, row_max, sum, widen};
-use super::{Context, Entry, Evaluation, Keeps, Kept, Operation, entry};
+use super::{Context, Entry, Evaluation, Keeps, Kept, Operation, Reach, entry};
 use crate::Number;
 use crate::cpu;
 use crate::program::{Kind, Type, show};
@@ -42,6 +42,10 @@ fn infer(x: &Type, axis: i64) -> Result<Type, String> {
 impl Operation for Softmax {
     fn infer(&self, inputs: &[&Type]) -> Result<Type, String> {
         infer(inputs[0], self.axis)
+    }
+
+    fn reach(&self, inputs: &[&Type]) -> Reach {
+        if position(self.axis, inputs[0].rank()) == 0 { Reach::Everything } else { Reach::Sample }
     }
 
     fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
@@ -82,6 +86,10 @@ impl Operation for Softmax {
 impl Operation for LogSoftmax {
     fn infer(&self, inputs: &[&Type]) -> Result<Type, String> {
         infer(inputs[0], self.axis)
+    }
+
+    fn reach(&self, inputs: &[&Type]) -> Reach {
+        if position(self.axis, inputs[0].rank()) == 0 { Reach::Everything } else { Reach::Sample }
     }
 
     fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {

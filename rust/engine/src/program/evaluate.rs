@@ -71,24 +71,6 @@ impl Plan {
     pub(crate) fn needs(&self, id: ValueId) -> bool {
         self.uses[id] > 0 || self.outputs.contains(&id)
     }
-
-    /// The part of the plan that depends on one value, its other inputs being given.
-    pub(crate) fn downstream(&self, program: &Program, of: ValueId) -> Self {
-        let mut depends = vec![false; program.values().len()];
-        let mut uses = vec![0; program.values().len()];
-        depends[of] = true;
-        let mut nodes = Vec::new();
-        for &id in &self.nodes {
-            if let Source::Node(node) = &program.values()[id].source
-                && node.inputs.iter().any(|&input| depends[input])
-            {
-                depends[id] = true;
-                nodes.push(id);
-                node.inputs.iter().for_each(|&input| uses[input] += 1);
-            }
-        }
-        Self { nodes, uses, outputs: self.outputs.clone() }
-    }
 }
 
 /// Values that are known before a program runs, by place.
@@ -102,13 +84,6 @@ pub(crate) struct Forward {
     kept: Vec<Option<Step>>,
     /// What each segment that runs again reads from outside it.
     borders: Vec<Vec<(ValueId, Tensor)>>,
-}
-
-impl Forward {
-    /// The value of an output.
-    pub(crate) fn output(&self, id: ValueId) -> &Tensor {
-        self.values[id].as_ref().expect("the plan computes it")
-    }
 }
 
 /// What one evaluation left for its gradient.

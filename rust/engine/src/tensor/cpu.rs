@@ -5,7 +5,7 @@ use burn_dispatch::{BackendTensor, DispatchAutodiffContext, DispatchTensor, Disp
 use burn_flex::{FlexTensor, Layout};
 
 use super::{DType, Tensor};
-use crate::Number;
+use crate::{Device, Number};
 
 /// A floating-point type that the fused CPU kernels compute in: `f32` or `f64`.
 pub trait Real: Number + Element + bytemuck::Pod + PartialOrd + Default + Send + Sync + 'static {
@@ -63,6 +63,11 @@ impl Tensor {
         let primitive =
             DispatchTensor { kind: DispatchTensorKind::Flex(tensor), autodiff: DispatchAutodiffContext::Disabled };
         Self { primitive, dtype, number: false }
+    }
+
+    /// The same values on the `cpu` device.
+    pub(crate) fn into_cpu(self) -> Self {
+        if self.is_cpu() { self } else { Self::from_data(self.into_data(), &Device::cpu()) }
     }
 
     /// The elements in row-major order, if on the `cpu` device, of type `E` and contiguous.

@@ -231,6 +231,54 @@ impl Session {
             .collect())
     }
 
+    /// The weighted mean training loss over all rows, with the parameters moved by each of `steps` times `direction`.
+    ///
+    /// Random numbers are those of [`Self::gradients`]; the state stays as it is.
+    pub fn losses_along(
+        &mut self,
+        inputs: &Inputs,
+        direction: Arrays,
+        steps: &[f64],
+        sample_weight: Option<&ArrayView>,
+        interrupt: &Interrupt,
+    ) -> Result<Vec<f64>> {
+        let loss = self.outputs("training")?.loss;
+        let plan = Plan::new(&self.program, &[loss]);
+        let rows = self.check(inputs, &plan, sample_weight)?;
+        let order = checked_order(None, rows)?;
+        let weights = weights_of(sample_weight, &order);
+        let total: f64 = weights.iter().sum();
+        let scale = if total > 0.0 { total.recip() } else { 0.0 };
+        let direction = self.along(direction)?;
+        let start = self.leaves(inputs, &order, &plan);
+        let (noise, mut context) = (self.noise([0, 0]), self.context());
+        let mut loss_at = |step: f64| {
+            let mut leaves = start.clone();
+            for (id, way) in &direction {
+                leaves[*id] = leaves[*id].take().map(|value| value + way.clone().times(step));
+            }
+            let run = forward(&self.program, &plan, leaves, &mut context, noise, Retention::Release, interrupt)?;
+            let losses = run.values[loss].as_ref().expect("the plan's output").to_f64();
+            let counted = losses.iter().zip(&weights).filter(|(_, weight)| **weight != 0.0);
+            Ok(scale * counted.map(|(loss, weight)| loss * weight).sum::<f64>())
+        };
+        steps.iter().map(|&step| loss_at(step)).collect()
+    }
+
+    /// Arrays by the parameters' paths as tensors by place.
+    fn along(&self, mut direction: Arrays) -> Result<Vec<(ValueId, Tensor)>> {
+        let mut found = Vec::new();
+        for (id, parameter) in self.program.parameters() {
+            if let Some(array) = direction.remove(&parameter.path) {
+                found.push((id, self.fit(&parameter.path, &parameter.shape, array)?));
+            }
+        }
+        match direction.into_keys().next() {
+            Some(path) => Err(Error::Missing(format!("direction: there is no parameter {path:?}"))),
+            None => Ok(found),
+        }
+    }
+
     fn run(&self, plan: &Plan, inputs: &Inputs, rows: &[i64], interrupt: &Interrupt) -> Result<Leaves> {
         let mut leaves = self.leaves(inputs, rows, plan);
         if let Some(average) = self.training.as_ref().and_then(|training| training.average.as_ref()) {
