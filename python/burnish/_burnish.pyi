@@ -132,6 +132,10 @@ class Session:
         """
         Replaces parameters and buffers; nothing changes if one does not fit.
         """
+    def losses_along(self, /, inputs: Mapping[str, NDArray[Any]], direction: Mapping[str, NDArray[Any]], steps: NDArray[float64], *, sample_weight: NDArray[Any] | None = None) -> list[float]:
+        """
+        The weighted mean training loss over all rows, with the parameters moved by each of `steps` times `direction`.
+        """
     def optimizer(self, /, config: str) -> None:
         """
         Sets the optimizer from JSON; its state starts anew.

@@ -249,6 +249,21 @@ impl Session {
         })?;
         dict(py, arrays)
     }
+
+    /// The weighted mean training loss over all rows, with the parameters moved by each of `steps` times `direction`.
+    #[pyo3(signature = (inputs, direction, steps, *, sample_weight = None))]
+    fn losses_along(
+        &self,
+        py: Python<'_>,
+        inputs: types::Arrays<'_>,
+        direction: types::Arrays<'_>,
+        steps: Numbers<f64>,
+        sample_weight: Option<Array<'_>>,
+    ) -> PyResult<Vec<f64>> {
+        let (views, direction) = (views(&inputs)?, tensors(&direction)?);
+        let weight = weight_view(sample_weight.as_ref())?;
+        self.run(py, |session, interrupt| session.losses_along(&views, direction, &steps.0, weight.as_ref(), interrupt))
+    }
 }
 
 fn column(py: Python<'_>, values: Vec<f64>) -> Array<'_> {
