@@ -26,7 +26,7 @@ _WAITING = 1000  # calls that may wait
 _PERIOD = 0.05  # seconds between two looks for calls
 _HANGS = 5.0  # seconds after which a call is said to hang
 _PART = 0.01  # of the fit's time that its end may wait
-_LEAST = 0.25  # seconds that the end of a short fit may wait, unless a call hangs already
+_LEAST = 0.1  # seconds that the end of a short fit may wait, unless a call hangs already
 
 
 class Tracker(Callback):
@@ -36,7 +36,7 @@ class Tracker(Callback):
     is told once, as a RuntimeWarning, and the fit goes on; so it does when they hang. Each epoch's figures are also
     written to a file of JSON lines before they are handed over, so that they are there whatever happens.
 
-    The end of a fit waits for them a hundredth of the fit's time (of a short fit up to 0.25 s). What is not handed over
+    The end of a fit waits for them a hundredth of the fit's time (of a short fit up to 0.1 s). What is not handed over
     by then is while the process lives: `wait()` waits for it, and so does the end of the process, up to `timeout`.
 
     Parameters
