@@ -206,7 +206,7 @@ def test_control_c_leaves_a_last_checkpoint(tmp_path):
         model = bn.Sequential([bn.layers.Dense(256, "relu"), bn.layers.Dropout(0.5), bn.layers.Dense(256)])
         model.compile("mse", accumulate_gradients=7)
         several = [*extra, Checkpoint.every(10**6, tmp_path / "run")]
-        model.fit(x, x, epochs=5, batch_size=50, callbacks=several, resume_from=tmp_path / "run", verbose=0)
+        model.fit(x, x, epochs=30, batch_size=50, callbacks=several, resume_from=tmp_path / "run", verbose=0)
         return model
 
     class Interrupts(Callback):
@@ -218,14 +218,14 @@ def test_control_c_leaves_a_last_checkpoint(tmp_path):
     try:
         # A signal in the moments between two pieces of the engine's work is not followed by a checkpoint.
         while not (tmp_path / "run").is_dir() or not names(tmp_path):
-            timer = threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT))
+            timer = threading.Timer(0.05, lambda: os.kill(os.getpid(), signal.SIGINT))
             with pytest.raises(KeyboardInterrupt):
                 fit(Interrupts())
     finally:
         signal.signal(signal.SIGINT, handler)
     (path,) = _snapshot.checkpoints_in(tmp_path / "run")
     stored = _snapshot.read(path)
-    assert 0 < stored.run["step"] == len(stored.run["history"]["steps"]["loss"]) < 5 * 82
+    assert 0 < stored.run["step"] == len(stored.run["history"]["steps"]["loss"]) < 30 * 82
     resumed = digest(fit())
     path.rename(tmp_path / "away")
     for one in (tmp_path / "run").iterdir():
