@@ -43,6 +43,7 @@ def fit(model, values, *several, **options):
 MAKE = {
     "CSVLogger": lambda folder: callbacks.CSVLogger(folder / "log.csv"),
     "Checkpoint": lambda folder: callbacks.Checkpoint(folder / "run"),
+    "Doctor": lambda folder: callbacks.Doctor(verbose=0),
     "EMA": lambda folder: callbacks.EMA(0.5),
     "EarlyStopping": lambda folder: callbacks.EarlyStopping("loss", patience=9, restore_best_weights=True),
     "JSONLogger": lambda folder: callbacks.JSONLogger(folder / "log.jsonl"),

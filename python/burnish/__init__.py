@@ -24,6 +24,7 @@ from . import (
 )
 from ._device import devices
 from ._precision import LossScale
+from .doctor import Doctor
 from .functional import Input
 from .gradients import check_gradients, gradients
 from .history import History
@@ -32,8 +33,11 @@ from .model import Model
 from .param_groups import ParamGroup
 from .sequential import Sequential
 from .tensor import Tensor, from_dlpack
+from .tuning import Ensemble
 
 __all__ = [
+    "Doctor",
+    "Ensemble",
     "History",
     "Input",
     "LossScale",

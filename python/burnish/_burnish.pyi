@@ -165,7 +165,12 @@ class Session:
         """
         Parameters and buffers by path, copied.
         """
-    def train(self, /, inputs: Mapping[str, NDArray[Any]], order: NDArray[int64] | None, *, batch_size: SupportsIndex, learning_rates: NDArray[float64], sample_weight: NDArray[Any] | None = None, epoch: SupportsIndex = 0, first_step: SupportsIndex = 0) -> dict[str, NDArray[Any]]:
+    def take_diagnosis(self, /) -> tuple[int, int, str, str, str, int, int, int | None] | None:
+        """
+        Where the first number that is not finite came from, since the last call and in training with `diagnose`: epoch, step,
+        "input", "parameter", "activation", "loss" or "gradient", name, layer, how many of how many elements, row.
+        """
+    def train(self, /, inputs: Mapping[str, NDArray[Any]], order: NDArray[int64] | None, *, batch_size: SupportsIndex, learning_rates: NDArray[float64], sample_weight: NDArray[Any] | None = None, epoch: SupportsIndex = 0, first_step: SupportsIndex = 0, diagnose: bool = False) -> dict[str, NDArray[Any]]:
         """
         Trains on micro-batches of the rows in `order` (all in sequence if None); returns a record of each that was done: of
         some if a signal came, whose exception `signalled` raises.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._clock import Clock
 from ._evaluate import evaluate
 from ._monitor import EpochMonitor, split_records
 from ._resume import restore, restore_model
@@ -89,6 +90,7 @@ def train_piece(core: Core, runtime: Runtime, piece: Piece) -> Records:
         sample_weight=piece.weight,
         epoch=position.epoch,
         first_step=position.batch,
+        diagnose=core.diagnose,
     )
     done = len(records["loss"])
     steps = np.arange(position.batch, position.batch + done)
@@ -138,6 +140,7 @@ class Run:
         self._counted: int | None = None  # batches of this epoch in step, means and history, while batches are trained
         self._warned = False
         self._meter, self._monitor = Meter(), EpochMonitor()
+        self._clock = Clock()
         self._logs: dict[str, float] = {}
 
     @property
@@ -242,9 +245,9 @@ class Run:
         if self.position.batch == 0:
             self.callbacks("on_epoch_begin", epoch, {})
             self._meter, self._monitor = Meter(), EpochMonitor()
-        self._counted = self.position.batch
+        self._counted, self._clock = self.position.batch, Clock()
         self._look_ahead()
-        for piece in self._pieces():
+        for piece in self._clock.waiting(self._pieces()):
             self._piece(epoch, piece)
             if self.model.stop_training:
                 break
@@ -255,7 +258,10 @@ class Run:
         self._monitor.add(tables, self.runtime)
         self.position.next_epoch()
         self.history.add_movements(self._monitor)
+        started = time.perf_counter()
         self._logs = {**self._meter.means(self.runtime.built.reported), **self._validate()}
+        self._clock.add("validation", started)
+        self.history.add_timing(self._clock.seconds())
         self.callbacks("on_epoch_end", epoch, self._logs)
         self.history.add_epoch(epoch, self._logs)
         self.epoch += 1
@@ -270,7 +276,7 @@ class Run:
         runtime = self.runtime
         records, tables = split_records(train_piece(self.core, runtime, piece))
         self._monitor.add(tables, runtime)
-        self.pacer.note(piece.batches, time.perf_counter() - started)
+        self.pacer.note(piece.batches, self._clock.add("engine", started))
         self._meter.add(records, ["loss", *(f"metric.{name}" for name in runtime.built.metrics)])
         self.history.add_steps(_columns(epoch, records, runtime.built.reported))
         self._warn(epoch, records)

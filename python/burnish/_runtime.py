@@ -197,6 +197,7 @@ class Core:
         self.run: Run | None = None  # the fit that is running
         self.left_rate: tuple[LearningRate, LearningRate] | None = None  # by the last fit, and what it began with
         self.position = Position()
+        self.diagnose = False  # whether a step that is not finite is run again to find out why
         self.arrange: Callable[[Any], Any] = lambda x: x
         self.known_inputs: Callable[[], Signature | None] = lambda: None
         self.describe: Callable[[Signature, Signature | None], Built] | None = None

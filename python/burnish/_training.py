@@ -14,7 +14,7 @@ from ._evaluate import predict as _predict
 from ._fit import Run, train_piece
 from ._resume import adopt_rules, check, find, settings_of
 from ._sources import ArraySource, BatchSource, Piece, check_data_signature, unpack
-from .callbacks import Callback
+from .callbacks.base import Callback
 from .callbacks.collection import CallbackList
 from .callbacks.progress import progress
 from .history import History
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ._structure import Structure
     from .model import Model
 
-__all__ = ["evaluate", "fit", "predict", "ready", "train_on_batch"]
+__all__ = ["built_for_batches", "evaluate", "fit", "predict", "ready", "train_on_batch"]
 
 
 def fit(
@@ -114,6 +114,16 @@ def ready(core: Core, x: Any, y: Any, sample_weight: Any) -> tuple[Runtime, Data
         runtime = _built_for(core, data)
         _check(data, runtime, check_data=True)
     return runtime, data
+
+
+def built_for_batches(core: Core, source: BatchSource) -> Runtime:
+    """Check and build for batches, which are checked as they come, and return the model's runtime."""
+    _compiled(core)
+    with core.unchanged_on_error():
+        runtime = _built_for(core, source.first)
+        _check(source.first, runtime, check_data=True)
+        source.expect(runtime.built, check=_checker(runtime, check_data=True))
+    return runtime
 
 
 def train_on_batch(core: Core, x: Any, y: Any, sample_weight: Any, class_weight: Any) -> dict[str, float]:

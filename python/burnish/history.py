@@ -36,6 +36,9 @@ class History:
     activations : dict of str to dict of str to list of float
         By layer that rectifies (relu): "zeros", the part of its activations that was 0, and "dead", the part of its
         units that was 0 for a whole micro-batch; means over every 16th micro-batch of an epoch.
+    timing : dict of str to list of float
+        Seconds an epoch: "data" (waiting for batches), "engine" (training on them), "validation", and "total". They
+        differ from run to run, which nothing else in a history does.
     """
 
     def __init__(self) -> None:
@@ -43,6 +46,7 @@ class History:
         self.epoch: list[int] = []
         self.parameters: dict[str, dict[str, list[float]]] = {}
         self.activations: dict[str, dict[str, list[float]]] = {}
+        self.timing: dict[str, list[float]] = {}
         self._steps: list[dict[str, npt.NDArray[Any]]] = []
 
     @property
@@ -93,6 +97,11 @@ class History:
         self.epoch.append(epoch)
         for name, value in logs.items():
             self.history.setdefault(name, []).append(value)
+
+    def add_timing(self, seconds: dict[str, float]) -> None:
+        """Append a row of seconds for an epoch."""
+        for name, spent in seconds.items():
+            self.timing.setdefault(name, []).append(spent)
 
     def add_steps(self, columns: dict[str, npt.NDArray[Any]]) -> None:
         """Append rows for steps."""

@@ -4,6 +4,7 @@ Epochs and batches are counted from 0. A fit whose callbacks use batch hooks goe
 otherwise in chunks of about a tenth of a second. The result is the same to the bit.
 """
 
+from ..doctor import Doctor
 from .averaging import EMA, SWA
 from .base import Callback, LambdaCallback
 from .checkpoint import Checkpoint
@@ -13,6 +14,7 @@ from .monitoring import Monitor
 from .progress import ProgressBar
 from .rates import LearningRateScheduler, ReduceLROnPlateau
 from .saving import ModelCheckpoint
+from .search import OptunaPruning
 from .stopping import EarlyStopping, TerminateOnNaN
 from .tracker import Tracker
 from .trackers import MLflow, TensorBoard, WandB
@@ -23,6 +25,7 @@ __all__ = [
     "CSVLogger",
     "Callback",
     "Checkpoint",
+    "Doctor",
     "EarlyStopping",
     "JSONLogger",
     "LambdaCallback",
@@ -30,6 +33,7 @@ __all__ = [
     "MLflow",
     "ModelCheckpoint",
     "Monitor",
+    "OptunaPruning",
     "ProgressBar",
     "ReduceLROnPlateau",
     "TensorBoard",

@@ -120,6 +120,7 @@ fn bench(bencher: Bencher, program: Program, data: &Data, batch_size: usize) {
             sample_weight: None,
             epoch: 0,
             first_step: 0,
+            diagnose: false,
         };
         session.train(&inputs, &chunk, &Interrupt::default()).expect("a step")
     });

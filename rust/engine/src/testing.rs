@@ -48,5 +48,5 @@ pub fn on_threads<T: Send>(work: impl Fn() -> T + Sync) -> [T; 3] {
 /// What an operation on `x` is evaluated in.
 pub fn context(x: &Tensor) -> Context {
     let stream = Stream::new(0, Purpose::Noise);
-    Context { device: x.device(), dtype: x.dtype(), half: None, stream, watch: None }
+    Context { device: x.device(), dtype: x.dtype(), half: None, stream, watch: None, sentry: None }
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use burnish_engine::gradient::Method;
-use burnish_engine::trainer::{ArrayView, Arrays, Chunk, Inputs, Movement, OptimizerConfig, Records, Update, Zeros};
+use burnish_engine::trainer::{
+    ArrayView, Arrays, Chunk, Diagnosis, Inputs, Movement, OptimizerConfig, Records, Update, Zeros,
+};
 use burnish_engine::{Device, Error, Interrupt, Precision, Result};
 use numpy::{PyArray1, PyArrayMethods};
 use pyo3::prelude::*;
@@ -153,7 +155,7 @@ impl Session {
 
     /// Trains on micro-batches of the rows in `order` (all in sequence if None); returns a record of each that was done: of
     /// some if a signal came, whose exception `signalled` raises.
-    #[pyo3(signature = (inputs, order, *, batch_size, learning_rates, sample_weight = None, epoch = 0, first_step = 0))]
+    #[pyo3(signature = (inputs, order, *, batch_size, learning_rates, sample_weight = None, epoch = 0, first_step = 0, diagnose = false))]
     #[allow(clippy::too_many_arguments)]
     fn train<'py>(
         &self,
@@ -165,6 +167,7 @@ impl Session {
         sample_weight: Option<Array<'py>>,
         epoch: u64,
         first_step: u64,
+        diagnose: bool,
     ) -> PyResult<types::Arrays<'py>> {
         self.signalled()?;
         let views = views(&inputs)?;
@@ -178,6 +181,7 @@ impl Session {
                 sample_weight: weight.as_ref(),
                 epoch,
                 first_step,
+                diagnose,
             };
             let records = session.train(&views, &chunk, interrupt)?;
             done = Some((records, session.trained()?.len()));
@@ -194,6 +198,12 @@ impl Session {
     /// Raises the exception of the signal that came while `train` last ran, if one did, once.
     fn signalled(&self) -> PyResult<()> {
         lock(&self.signal).take().map_or(Ok(()), Err)
+    }
+
+    /// Where the first number that is not finite came from, since the last call and in training with `diagnose`: epoch, step,
+    /// "input", "parameter", "activation", "loss" or "gradient", name, layer, how many of how many elements, row.
+    fn take_diagnosis(&self, py: Python<'_>) -> PyResult<Option<Finding>> {
+        Ok(self.run(py, |session, _| Ok(session.take_diagnosis()))?.map(finding))
     }
 
     /// Closes an open accumulation group with an update and returns its record; None if there is none.
@@ -264,6 +274,13 @@ impl Session {
         let weight = weight_view(sample_weight.as_ref())?;
         self.run(py, |session, interrupt| session.losses_along(&views, direction, &steps.0, weight.as_ref(), interrupt))
     }
+}
+
+type Finding = (u64, u64, &'static str, String, String, usize, usize, Option<i64>);
+
+fn finding(diagnosis: Diagnosis) -> Finding {
+    let Diagnosis { address: [epoch, step], origin, name, scope, count, elements, row } = diagnosis;
+    (epoch, step, origin.name(), name, scope, count, elements, row)
 }
 
 fn column(py: Python<'_>, values: Vec<f64>) -> Array<'_> {

@@ -160,7 +160,8 @@ pub fn apply(name: &str, inputs: &[Variable], attributes: &Json, seed: u64) -> R
     let kept_inputs = if tracked && keeps.inputs { tensors.clone() } else { Vec::new() };
     let stream = Stream::new(seed, Purpose::Noise);
     let shapes = tensors.iter().map(Tensor::shape).collect();
-    let mut evaluation = operation.evaluate(tensors, &Context { device, dtype, half: None, stream, watch: None });
+    let mut evaluation =
+        operation.evaluate(tensors, &Context { device, dtype, half: None, stream, watch: None, sentry: None });
     if ty.rank() == 0 {
         evaluation.value = evaluation.value.into_number();
     }

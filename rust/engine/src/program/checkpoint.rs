@@ -259,7 +259,14 @@ mod tests {
             weight: Tensor::from_vec(vec![1.0f32; rows], &[rows]),
             wanted: &wanted(program),
             reverse: &reverse(program, loss, checkpoint),
-            context: Context { device: Device::cpu(), dtype: DType::F32, half, stream: noise, watch: None },
+            context: Context {
+                device: Device::cpu(),
+                dtype: DType::F32,
+                half,
+                stream: noise,
+                watch: None,
+                sentry: None,
+            },
             noise,
         };
         let solution = solve(problem, Method::Autodiff, &Interrupt::default()).expect("gradients");

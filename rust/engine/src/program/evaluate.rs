@@ -215,6 +215,9 @@ impl<'a> Evaluator<'a> {
             watch.see(id, &evaluation.value);
         }
         let value = casts.iter().fold(evaluation.value, |value, casts| casts.output(value));
+        if let Some(sentry) = &self.context.sentry {
+            sentry.see(id, &value);
+        }
         if let Some(kept) = &mut kept {
             kept.output = keeps.output.then(|| value.clone());
             kept.saved = evaluation.saved;
@@ -266,6 +269,9 @@ impl<'a> Evaluator<'a> {
             let found = step.gradient(node, gradient, &wanted);
             for ((&input, wanted), gradient) in node.inputs.iter().zip(wanted).zip(found) {
                 if let (true, Some(gradient)) = (wanted, gradient) {
+                    if let Some(sentry) = &self.context.sentry {
+                        sentry.see_gradient(id, input, &gradient);
+                    }
                     gradients[input] = Some(gradient.added_to(gradients[input].take()));
                 }
             }

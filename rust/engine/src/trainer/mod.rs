@@ -3,6 +3,7 @@
 mod average;
 mod config;
 mod data;
+mod diagnose;
 mod loss_scale;
 mod monitor;
 mod solver;
@@ -17,6 +18,8 @@ use std::sync::Arc;
 
 pub use config::{GroupConfig, OptimizerConfig};
 pub use data::{ArrayView, Format};
+pub(crate) use diagnose::Sentry;
+pub use diagnose::{Diagnosis, Origin};
 pub use loss_scale::LossScaleConfig;
 pub(crate) use monitor::Watch;
 pub use monitor::{ACTIVATIONS_EVERY, Zeros};
@@ -47,6 +50,7 @@ pub struct Session {
     state: Leaves,
     training: Option<update::Training>,
     plans: BTreeMap<String, Arc<Outputs>>,
+    diagnosis: Option<Diagnosis>,
 }
 
 /// The outputs of one purpose, with their plan.
@@ -74,6 +78,8 @@ pub struct Chunk<'a> {
     pub epoch: u64,
     /// The place of the first micro-batch within the epoch, likewise.
     pub first_step: u64,
+    /// Whether the first micro-batch with a number that is not finite is run again to find out where that came from.
+    pub diagnose: bool,
 }
 
 /// What a chunk of training leaves behind, a number per micro-batch.
@@ -121,6 +127,7 @@ impl Session {
             seed,
             training: None,
             plans: BTreeMap::new(),
+            diagnosis: None,
         };
         session.initialise(arrays)?;
         Ok(session)
@@ -178,7 +185,14 @@ impl Session {
 
     fn context(&self) -> Context {
         let stream = Stream::new(self.seed, Purpose::Noise);
-        Context { device: self.device.clone(), dtype: self.dtype, half: self.precision.half(), stream, watch: None }
+        Context {
+            device: self.device.clone(),
+            dtype: self.dtype,
+            half: self.precision.half(),
+            stream,
+            watch: None,
+            sentry: None,
+        }
     }
 
     /// How gradients of the training loss go back to the parameters that train.

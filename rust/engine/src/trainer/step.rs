@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::data::expect_shape;
+use super::diagnose::Failure;
 use super::monitor::{ACTIVATIONS_EVERY, Watch, layers};
 use super::update::Update;
 use super::{Arrays, Chunk, Inputs, Outputs, Records, Session, common_rows};
@@ -51,6 +52,11 @@ impl Session {
             records.learning_rate.push(rate);
             records.loss_scale.extend(loss_scale);
             skipped += usize::from(record.update.as_ref().is_some_and(|update| !update.finite));
+            if chunk.diagnose && self.failed(&record) {
+                // What cannot be found out, or was interrupted, is no reason to lose the records.
+                let failure = Failure { inputs, rows, weights: &weights, address };
+                self.diagnose(&outputs, &failure, interrupt).unwrap_or_default();
+            }
             records.push(record);
             if let Some(watch) = watch {
                 records.activations.push((step, watch.by_layer(&self.program, &outputs.plan)));
@@ -290,12 +296,12 @@ impl Session {
         Ok(forward(&self.program, plan, leaves, &mut context, noise, retention, interrupt)?.values)
     }
 
-    fn noise(&self, address: [u64; 2]) -> Stream {
+    pub(super) fn noise(&self, address: [u64; 2]) -> Stream {
         address.into_iter().fold(Stream::new(self.seed, Purpose::Noise), Stream::fork)
     }
 
     /// State and gathered rows, by place.
-    fn leaves(&self, inputs: &Inputs, rows: &[i64], plan: &Plan) -> Leaves {
+    pub(super) fn leaves(&self, inputs: &Inputs, rows: &[i64], plan: &Plan) -> Leaves {
         let mut leaves = self.state.clone();
         for (id, name) in self.program.inputs().filter(|(id, _)| plan.needs(*id)) {
             let kind: Kind = self.program.values()[id].ty.kind;
@@ -304,7 +310,7 @@ impl Session {
         leaves
     }
 
-    fn sample_seed(&self, weights: &[f64], scale: f64) -> Tensor {
+    pub(super) fn sample_seed(&self, weights: &[f64], scale: f64) -> Tensor {
         let seeds = weights.iter().map(|weight| weight * scale).collect();
         Tensor::from_f64(seeds, &[weights.len()], self.dtype, &self.device)
     }
@@ -363,11 +369,11 @@ impl MicroBatch<'_> {
 }
 
 /// What one micro-batch leaves behind.
-struct Record {
-    loss: f64,
+pub(super) struct Record {
+    pub loss: f64,
     weight: f64,
     metrics: Vec<(String, f64)>,
-    update: Option<Update>,
+    pub update: Option<Update>,
 }
 
 impl Record {

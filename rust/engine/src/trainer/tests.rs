@@ -103,6 +103,7 @@ fn train(session: &mut Session, data: &Data, order: Option<&[i64]>, batch_size: 
         sample_weight: weighted.then_some(&weights),
         epoch: 0,
         first_step: 0,
+        diagnose: false,
     };
     session.train(&data.inputs(), &chunk, &Interrupt::default()).expect("steps")
 }
@@ -228,8 +229,15 @@ fn clipped(gradient: [f64; 2], config: serde_json::Value) -> (Vec<f64>, Records,
     let mut session = Session::new(program, Device::cpu(), DType::F64, 0, &mut Arrays::new()).expect("whole");
     session.set_optimizer(&serde_json::from_value(all).expect("a configuration")).expect("known");
     let inputs = BTreeMap::from([("g".to_owned(), Data::view(&gradient, &[1, 2]))]);
-    let chunk =
-        Chunk { order: None, batch_size: 1, learning_rates: &[1.0], sample_weight: None, epoch: 0, first_step: 0 };
+    let chunk = Chunk {
+        order: None,
+        batch_size: 1,
+        learning_rates: &[1.0],
+        sample_weight: None,
+        epoch: 0,
+        first_step: 0,
+        diagnose: false,
+    };
     let records = session.train(&inputs, &chunk, &Interrupt::default()).expect("a step");
     let state = state_of(&session);
     (state["w"].iter().map(|w| 1.0 - w).collect(), records, state["seen"].clone())
@@ -304,6 +312,7 @@ fn an_interrupt_leaves_the_state_and_the_records_of_whole_updates() {
         sample_weight: None,
         epoch: 0,
         first_step: 0,
+        diagnose: false,
     };
     let interrupt = Interrupt::default();
     let stopped = std::thread::scope(|scope| {

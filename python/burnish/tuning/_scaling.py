@@ -1,17 +1,17 @@
-"""Tuning: learning rates for other batch sizes."""
+"""Learning rates for other batch sizes."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING, overload
 
-from ._errors import choice, integer
-from .schedules.compose import scaled
+from .._errors import choice, integer
+from ..schedules.compose import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .schedules import Schedule
+    from ..schedules import Schedule
 
 __all__ = ["scale_learning_rate"]
 
