@@ -10,6 +10,8 @@ use crate::random::Stream;
 use crate::tensor::{DType, Tensor};
 
 /// What an operation is applied to.
+// A handful a plan: a box for each would save nothing.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 pub(super) enum Operand {
     /// The perturbed parameter.
