@@ -217,7 +217,12 @@ def test_interrupted_and_resumed_it_ends_the_same(diabetes, here):
     options = ["--target", "progression", "--epochs", "400", "--patience", "400", "--batch-size", "8"]
     whole = process("train", diabetes, *options, "--run", "whole", "--quiet")
     assert (whole.returncode, whole.stdout, whole.stderr) == (0, "", "")
-    command = [sys.executable, "-m", "burnish", "train", diabetes, *options, "--run", "cut", "--checkpoint", "0.1"]
+    # A shell may have had this process ignore Ctrl-C, which its children inherit.
+    listens = (
+        "import signal, sys; from burnish.cli import main; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    )
+    command = [sys.executable, "-c", f"{listens}; sys.exit(main())", "train", diabetes, *options]
+    command += ["--run", "cut", "--checkpoint", "0.1"]
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + 60
     while not list((here / "cut" / "checkpoints").glob("*")):
