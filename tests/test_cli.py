@@ -221,7 +221,14 @@ def test_interrupted_and_resumed_it_ends_the_same(diabetes, here):
     listens = (
         "import signal, sys; from burnish.cli import main; signal.signal(signal.SIGINT, signal.default_int_handler)"
     )
-    command = [sys.executable, "-c", f"{listens}; sys.exit(main())", "train", diabetes, *options]
+    command = [
+        sys.executable,
+        "-c",
+        f"{listens}; from burnish.cli import main; sys.exit(main())",
+        "train",
+        diabetes,
+        *options,
+    ]
     command += ["--run", "cut", "--checkpoint", "0.1"]
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + 60
