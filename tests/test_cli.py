@@ -19,6 +19,7 @@ import burnish as bn
 from burnish.cli import main
 from burnish.cli.columns import Columns, infer_task, split_rows
 from burnish.cli.report import baseline, measure
+from burnish.cli.run import Run
 from burnish.cli.table import Table, read_table
 
 datasets = pytest.importorskip("sklearn.datasets")
@@ -340,6 +341,24 @@ def test_a_reader_that_goes_away_is_no_error(iris):
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("prediction,")
     assert "Traceback" not in done.stderr
+
+
+def test_a_history_comes_back_from_its_file(tmp_path, digits):
+    model = bn.Sequential([bn.layers.Dense(8, "relu"), bn.layers.Dense(3)])
+    model.compile("cross_entropy", "sgd", accumulate_gradients=2)
+    history = model.fit(*digits, epochs=3, validation_split=0.25, verbose=0)
+    run = Run(tmp_path)
+    run.save_history(history)
+    again = run.load_history()
+    assert again.table() == history.table()
+    assert (again.history, again.epoch) == (history.history, history.epoch)
+    assert again.parameters == history.parameters
+    assert again.activations == history.activations
+    for name, column in history.steps.items():
+        np.testing.assert_array_equal(again.steps[name], column)
+        assert again.steps[name].dtype.kind == column.dtype.kind
+    run.save_history(bn.History())
+    assert repr(run.load_history()) == repr(bn.History())
 
 
 # Tables

@@ -18,13 +18,11 @@ from .columns import Columns
 from .recipe import Recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from os import PathLike
 
 __all__ = ["Run", "new_folder"]
 
 VERSION = 1
-_NESTED = ("parameters", "activations")
 
 
 class Run:
@@ -81,8 +79,8 @@ class Run:
 
     def save_history(self, history: History) -> None:
         """Write the history as JSON and CSV, and as a picture where matplotlib is."""
-        state = history.state()
-        self.write_json("history.json", state)
+        public = {name: value for name, value in vars(history).items() if not name.startswith("_")}
+        self.write_json("history.json", {**public, "steps": history.steps})
         with (self.folder / "history.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["epoch", *history.history])
@@ -95,15 +93,12 @@ class Run:
         path = self.folder / "history.json"
         if not path.is_file():
             raise ValueError(f"{str(self.folder)!r} has no history yet: `burnish resume` finishes it")
-        state = json.loads(path.read_text(encoding="utf-8"))
-        state["steps"] = {
-            name: np.array(values, np.float64 if None in values else None) for name, values in state["steps"].items()
-        }
-        state["history"] = _numbers(state["history"])
-        for kind in _NESTED:
-            state[kind] = {name: _numbers(figures) for name, figures in state[kind].items()}
+        document: dict[str, Any] = _with_nan(json.loads(path.read_text(encoding="utf-8")))
+        steps = {name: np.array(values) for name, values in document.pop("steps").items()}
         history = History()
-        history.load_state(state)
+        vars(history).update(document)
+        if steps:
+            history.add_steps(steps)
         return history
 
     def write(self, name: str, text: str) -> None:
@@ -155,5 +150,9 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def _numbers(columns: dict[str, Iterable[Any]]) -> dict[str, list[Any]]:
-    return {name: [float("nan") if one is None else one for one in values] for name, values in columns.items()}
+def _with_nan(value: Any) -> Any:
+    if is_dict(value):
+        return {name: _with_nan(one) for name, one in value.items()}
+    if is_sequence(value):
+        return [_with_nan(one) for one in value]
+    return float("nan") if value is None else value
