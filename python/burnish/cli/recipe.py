@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .. import callbacks as _callbacks
 from .. import layers
 from ..functional import Input
+from ..losses import mse
 from ..model import Model
 from .columns import Columns, split_rows
 from .table import read_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from .._value import Value
     from ..callbacks import Callback
     from ..history import History
     from .table import Table
@@ -46,11 +48,6 @@ class Recipe:
     patience: int = 20
     device: str = "cpu"
     seed: int = 0
-
-    @property
-    def loss(self) -> str:
-        """The loss that the task is trained with."""
-        return "cross_entropy" if self.task == "classification" else "mse"
 
     @property
     def metrics(self) -> list[str]:
@@ -95,12 +92,12 @@ def prepare(recipe: Recipe, table: Table | None = None) -> Parts:
     columns = Columns.learn(
         table.take(train), recipe.target, recipe.task, drop=recipe.drop, categorical=recipe.categorical
     )
-    _check_classes(columns, recipe)
     tables = {part: table.take(some) for part, some in rows.items()}
     for part in ("validation", "test"):
         notes += [f"{part}: {note}" for note in columns.surprises(tables[part])]
     x = {part: columns.inputs(some) for part, some in tables.items()}
     y = {part: columns.targets(some) for part, some in tables.items()}
+    _check_target(y["train"], recipe)
     return Parts(columns, rows, x, y, notes)
 
 
@@ -110,9 +107,9 @@ def _check_sizes(rows: dict[str, Any], table: Table) -> None:
         raise ValueError(f"{table.rows} rows are too few to split: {sizes}")
 
 
-def _check_classes(columns: Columns, recipe: Recipe) -> None:
-    if recipe.task == "classification" and len(columns.classes) < 2:
-        raise ValueError(f"the target {recipe.target!r} is always {columns.classes[0]!r}")
+def _check_target(values: Any, recipe: Recipe) -> None:
+    if (values == values[0]).all():
+        raise ValueError(f"the target {recipe.target!r} is always the same in the rows to train on")
 
 
 def build(recipe: Recipe, parts: Parts) -> Model:
@@ -142,11 +139,16 @@ def embedding_width(feature: Any) -> int:
     return min(50, round(1.6 * (len(feature.categories) + 1) ** 0.56))
 
 
+def scaled_mse(deviation: float) -> Callable[[Any, Any], Value]:
+    """Return the squared error in units of the targets' variance: 1 is what always answering their mean gives."""
+    return lambda target, prediction: mse(target / deviation, prediction / deviation)
+
+
 def compiled(recipe: Recipe, parts: Parts) -> Model:
     """Return the network, ready to be trained."""
     model = build(recipe, parts)
     model.compile(
-        loss=recipe.loss,
+        loss="cross_entropy" if recipe.task == "classification" else scaled_mse(float(parts.y["train"].std())),
         optimizer="adamw",
         learning_rate=recipe.learning_rate,
         weight_decay=recipe.weight_decay,

@@ -72,9 +72,20 @@ def _network(recipe: Recipe, columns: Columns) -> list[str]:
 
 
 def _training(recipe: Recipe) -> list[str]:
+    scaled = recipe.task == "regression"
+    loss = [
+        "deviation = float(y.std())",
+        "",
+        "",
+        "def scaled_mse(target, prediction):",
+        "    return bn.losses.mse(target / deviation, prediction / deviation)",
+        "",
+        "",
+    ]
     return [
+        *(loss if scaled else []),
         "model.compile(",
-        f'    loss="{recipe.loss}",',
+        f"    loss={'scaled_mse' if scaled else repr('cross_entropy')},",
         '    optimizer="adamw",',
         f"    learning_rate={recipe.learning_rate},",
         f"    weight_decay={recipe.weight_decay},",
