@@ -135,7 +135,7 @@ def _add_train(commands: Any) -> None:
         "--hidden", nargs="*", type=_positive, default=[64, 64], metavar="UNITS", help="hidden layers (default: 64 64)"
     )
     _number(network, "--dropout", 0.1, "RATE", "part of the units that is dropped", _rate)
-    _number(network, "--learning-rate", 3e-3, "RATE", "AdamW's learning rate", _above_zero)
+    _number(network, "--learning-rate", 1e-3, "RATE", "AdamW's learning rate", _above_zero)
     _number(network, "--weight-decay", 1e-2, "RATE", "AdamW's weight decay", _not_negative)
     network.add_argument(
         "--batch-size", type=_positive, metavar="ROWS", help="rows of an update (default: by the table)"

@@ -41,7 +41,7 @@ class Recipe:
     validation: float = 0.15
     hidden: list[int] = field(default_factory=lambda: [64, 64])
     dropout: float = 0.1
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-3
     weight_decay: float = 1e-2
     batch_size: int = 32
     epochs: int = 200
