@@ -249,6 +249,23 @@ def test_interrupted_and_resumed_it_ends_the_same(diabetes, here):
     assert (here / "whole" / "history.csv").read_bytes() == (here / "cut" / "history.csv").read_bytes()
 
 
+def test_the_doctor(diabetes, here, capsys):
+    options = ["--target", "progression", "--quiet"]
+    assert main(["train", diabetes, *options, "--learning-rate", "1e-9", "--epochs", "20"]) == 0
+    assert main(["doctor", "runs/diabetes"]) == 0
+    out, told = capsys.readouterr()
+    assert "updates too small" in out
+    assert "unscaled" not in out  # the model's first and last layer scale
+    assert told == ""
+    with Path(diabetes).open("a") as file:
+        file.write(",".join(["1"] * 11) + "\n")
+    assert main(["doctor", "runs/diabetes"]) == 0
+    assert "is not what was trained on; it is not examined" in capsys.readouterr().err
+    (here / "runs" / "diabetes" / "history.json").unlink()
+    assert main(["doctor", "runs/diabetes"]) == 1
+    assert "has no history yet" in capsys.readouterr().err
+
+
 def test_resume_refuses(iris, here, capsys):
     def told(*arguments):
         assert main(list(arguments)) == 1
@@ -333,7 +350,7 @@ def test_the_exit_code_is_the_process_s(iris):
 def test_help_and_devices(here):
     done = process("--help")
     assert done.returncode == 0
-    assert all(command in done.stdout for command in ("train", "resume", "predict", "devices", "examples:"))
+    assert all(command in done.stdout for command in ("train", "resume", "doctor", "predict", "devices", "examples:"))
     assert "--target COLUMN" in process("train", "--help").stdout
     done = process("devices")
     assert [line.split()[0] for line in done.stdout.splitlines()] == [device["name"] for device in bn.devices()]

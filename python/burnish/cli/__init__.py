@@ -1,4 +1,4 @@
-"""The command `burnish`: train on a table, go on, predict. See docs/command_line.md."""
+"""The command `burnish`: train on a table, go on, examine, predict. See docs/command_line.md."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ _EXAMPLES = """
 examples:
   burnish train iris.csv --target species
   burnish resume runs/iris
+  burnish doctor runs/iris
   burnish predict runs/iris new.csv --output answers.csv
 """
 
@@ -78,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_resume(commands)
     _add_predict(commands)
+    _add_doctor(commands)
     _add(commands, "devices", "list the devices that a network can run on")
     return parser
 
@@ -161,6 +163,16 @@ def _add_resume(commands: Any) -> None:
 def _add_training(parser: argparse.ArgumentParser) -> None:
     _number(parser, "--checkpoint", 10.0, "SECONDS", "time between checkpoints", _above_zero)
     parser.add_argument("--quiet", action="store_true", help="print nothing but warnings and errors")
+
+
+def _add_doctor(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "doctor",
+        "say what is wrong with a run, and what helps",
+        "Examine a run's history, data and model, and say what is wrong, with the figures that show it and remedies.",
+    )
+    parser.add_argument("run", metavar="FOLDER", help="the run's folder")
 
 
 def _add_predict(commands: Any) -> None:

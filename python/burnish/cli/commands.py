@@ -18,7 +18,7 @@ from .._device import devices as _devices
 from ..loaded import load
 from . import report
 from .columns import infer_task
-from .recipe import Parts, Recipe, compiled, default_batch_size, prepare
+from .recipe import Parts, Recipe, compiled, default_batch_size, normalised, prepare
 from .recipe import train as _train
 from .run import Run, checksum, new_folder
 from .script import script
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ..model import Model
     from .columns import Columns
 
-__all__ = ["devices", "predict", "resume", "train"]
+__all__ = ["devices", "doctor", "predict", "resume", "train"]
 
 
 def train(options: Namespace) -> None:
@@ -171,6 +171,24 @@ def predict(options: Namespace) -> None:
         writer.writerows(_rows(kept, answers, columns))
     if recipe.target in table.columns:
         _compare(recipe, columns, table, answers)
+
+
+def doctor(options: Namespace) -> None:
+    """Say what is wrong with a run, by its history, data and model."""
+    from ..doctor import Doctor
+
+    run = Run(options.run)
+    recipe, _, sha256 = run.load()
+    history = run.load_history()
+    given: dict[str, Any] = {}
+    if Path(recipe.data).is_file() and checksum(recipe.data) == sha256:
+        x, y = normalised(recipe, prepare(recipe))
+        given = {"x": x["train"], "y": y["train"], "validation_data": (x["validation"], y["validation"])}
+    else:
+        print(f"burnish: note: {recipe.data} is not what was trained on; it is not examined", file=sys.stderr)
+    if run.model.is_file():
+        given["model"] = load(run.model)
+    print(Doctor(verbose=0).examine(history, **given))
 
 
 def _output(path: str | None) -> AbstractContextManager[TextIO]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from .. import callbacks as _callbacks
 from .. import layers
 from ..functional import Input
@@ -21,7 +23,17 @@ if TYPE_CHECKING:
     from ..history import History
     from .table import Table
 
-__all__ = ["Parts", "Recipe", "build", "compiled", "default_batch_size", "embedding_width", "prepare", "train"]
+__all__ = [
+    "Parts",
+    "Recipe",
+    "build",
+    "compiled",
+    "default_batch_size",
+    "embedding_width",
+    "normalised",
+    "prepare",
+    "train",
+]
 
 _BATCH_SIZES = ((2_000, 32), (20_000, 64), (200_000, 256))
 _LARGEST = 1024
@@ -132,6 +144,18 @@ def build(recipe: Recipe, parts: Parts) -> Model:
     if recipe.task == "regression":
         outputs = layers.Normalization(mean=y.mean(0), variance=y.var(0), invert=True)(outputs)
     return Model(inputs, outputs)
+
+
+def normalised(recipe: Recipe, parts: Parts) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return inputs and targets of each part as the layers between the model's first and last see them."""
+    x, y = dict(parts.x), dict(parts.y)
+    if parts.columns.flat:
+        mean, variance = parts.columns.statistics(x["train"]["features"])
+        x = {part: {**one, "features": (one["features"] - mean) / np.sqrt(variance)} for part, one in x.items()}
+    if recipe.task == "regression":
+        mean, deviation = parts.y["train"].mean(0), parts.y["train"].std(0)
+        y = {part: (one - mean) / deviation for part, one in y.items()}
+    return x, y
 
 
 def embedding_width(feature: Any) -> int:
