@@ -85,7 +85,8 @@ def test_a_state_goes_through_a_checkpoint_and_says_all(name, tmp_path, monkeypa
         again.model.train_on_batch(X, X[:, :1])
         again.set_params(callback.params)
         again.on_train_begin({})
-        again.load_state(unpack(json.loads(json.dumps(plain)), arrays, "x"))
+        if plain:
+            again.load_state(unpack(json.loads(json.dumps(plain)), arrays, "x"))
         found, others = pack(again.state(), "x")
         again.on_train_end({})
         assert json.dumps(found) == json.dumps(plain)
@@ -96,7 +97,9 @@ def test_a_state_goes_through_a_checkpoint_and_says_all(name, tmp_path, monkeypa
 
 def test_every_callback_with_a_state_is_in_the_suite():
     kinds = [getattr(callbacks, name) for name in callbacks.__all__]
-    assert {kind.__name__ for kind in kinds if kind.state is not Callback.state} <= set(MAKE)
+    stateful = {kind for kind in kinds if kind.state is not Callback.state}
+    # Trackers need their libraries; `test_trackers` has them.
+    assert {kind.__name__ for kind in stateful if not issubclass(kind, callbacks.Tracker)} <= set(MAKE)
 
 
 def plateau(values, patience, cooldown, delta):

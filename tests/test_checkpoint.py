@@ -580,6 +580,37 @@ def _with(folder, batches, several, **options):
     raise AssertionError("the run makes no progress")
 
 
+class Names(Callback):
+    """Begins something of its own unless it goes on with it, as a tracker does."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_train_begin(self, logs=None):
+        self.identity = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.seen.append(self.identity)
+        self.identity = "begun" if self.identity is None else self.identity + "!"
+
+    def state(self):
+        return {"identity": self.identity}
+
+    def load_state(self, state):
+        self.identity = state["identity"]
+
+
+# After 11 batches the first epoch's are done, but not its end.
+@pytest.mark.parametrize(("batches", "seen"), [(16, ["begun!"]), (12, ["begun", "begun"])])
+def test_hooks_see_what_their_callback_had_and_change_nothing(tmp_path, batches, seen):
+    with pytest.raises(RuntimeError):
+        train(tmp_path, [Names(), Raise(batches)], every=11 if batches == 12 else 4)
+    again = Names()
+    train(tmp_path, [again], epochs=2)
+    assert again.seen == seen
+    assert again.identity == "begun!"
+
+
 def test_averages_go_on(tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()

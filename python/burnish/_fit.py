@@ -5,6 +5,7 @@ from __future__ import annotations
 import numbers
 import time
 import warnings
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -206,10 +207,11 @@ class Run:
                 self.position.next_epoch()
             self.callbacks.begin()
             return
-        # Hooks see the model as it was, and then it is put back as it was, whatever they did.
+        # Hooks see model and callbacks as they were, and then all is put back as it was, whatever they did.
         restore_model(self.core, stored)
         self.callbacks.begin()
         if self.position.batch:
+            self.callbacks.load_state(deepcopy(stored.run["callbacks"]))
             self.callbacks("on_epoch_begin", stored.run["epoch"], {})
         notes = restore(self, stored)
         if self.callbacks.params.get("verbose"):

@@ -106,7 +106,7 @@ class Callback:
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint has to keep of this callback: plain data that JSON can hold, and arrays.
 
-        A fit that is resumed calls `load_state` with it after `on_train_begin`, and in the middle of an epoch also
+        A fit that is resumed calls `load_state` with it after `on_train_begin`, and in the middle of an epoch again
         after `on_epoch_begin`. Callbacks are matched by their class, several of one class by their order in the list.
         """
         return {}

@@ -112,7 +112,8 @@ class ReduceLROnPlateau(Watcher):
         """Go on from there, with the rate that the fit begins with multiplied as often."""
         super().load_state(state)
         self.wait, self.cooling = state["wait"], state["cooling"]
-        self._multiply(state["scale"])
+        if state["scale"] != self._scale:
+            self._multiply(state["scale"] / self._scale)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Compare with the best; note the rate of this epoch."""
