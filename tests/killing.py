@@ -22,7 +22,7 @@ def network(**options):
     model = bn.Sequential(stack)
     arguments = {
         "learning_rate": bn.schedules.warmup(5, then=bn.schedules.CosineAnnealing(0.03, 60)),
-        "metrics": ["accuracy"],
+        "metrics": ["accuracy", "f1"],
         "accumulate_gradients": 3,
         "clip_norm": 1.0,
         "precision": "mixed_float16",

@@ -320,7 +320,7 @@ def test_another_run_is_refused(stopped, name, where):
 def test_another_program_is_refused_with_its_paths(stopped):
     stack = [bn.layers.Dense(25, "relu"), bn.layers.LayerNorm(), bn.layers.Dense(3)]
     model = bn.Sequential(stack)
-    model.compile("cross_entropy", "adamw", metrics=["accuracy"], accumulate_gradients=3, clip_norm=1.0, seed=11)
+    model.compile("cross_entropy", "adamw", metrics=["accuracy", "f1"], accumulate_gradients=3, clip_norm=1.0, seed=11)
     with pytest.raises(ValueError, match="is of another run") as told:
         train(stopped / "middle", model=model)
     for words in (

@@ -50,17 +50,18 @@ class CallbackList:
 
     def load_state(self, kept: list[dict[str, Any]]) -> list[str]:
         """Give each its own again; return which have none or are not there any more."""
-        left = [*kept]
-        strangers: list[str] = []
+        left: dict[str, list[dict[str, Any]]] = {}
+        for row in kept:
+            left.setdefault(row["type"], []).append(row["state"])
+        notes: list[str] = []
         for callback in self.callbacks:
-            name = _type_name(callback)
-            mine = next((row for row in left if row["type"] == name), None)
-            if mine is not None:
-                left.remove(mine)
-                callback.load_state(mine["state"])
-            elif callback.overrides("load_state") and callback.state():
-                strangers.append(f"{type(callback).__name__} starts anew: the checkpoint does not hold it")
-        return [*strangers, *(f"{row['type']} of the checkpoint is not among the callbacks" for row in left)]
+            states = left.get(_type_name(callback))
+            if states:
+                callback.load_state(states.pop(0))
+            elif callback.state():
+                notes.append(f"{type(callback).__name__} starts anew: the checkpoint does not hold it")
+        gone = [name for name, states in left.items() for _ in states]
+        return [*notes, *(f"{name} of the checkpoint is not among the callbacks" for name in gone)]
 
     def check_monitors(self, names: list[str]) -> None:
         """Raise for a name that the logs will not hold, where it is known what they will hold."""
