@@ -721,6 +721,20 @@ def test_a_slow_disk_does_not_hold_training_up(tmp_path, monkeypatch):
     assert "epoch-000004-step-0000000052.safetensors" in [path.name for path in tmp_path.iterdir()]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="priorities are a process's")
+def test_files_are_written_in_the_gaps_that_training_leaves(tmp_path, monkeypatch):
+    original, priorities = _snapshot.Snapshot.write, []
+
+    def write(self, path):
+        priorities.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        original(self, path)
+
+    monkeypatch.setattr(_snapshot.Snapshot, "write", write)
+    train(tmp_path)
+    assert set(priorities) == {19}
+    assert os.getpriority(os.PRIO_PROCESS, 0) < 19
+
+
 @forks
 def test_an_exit_waits_for_the_write_and_a_fork_does_not_lose_it(tmp_path):
     script = (
