@@ -11,9 +11,9 @@ from ._symbol import Symbol, Trace
 from .ops.indexing import as_index
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["replay_program"]
+__all__ = ["needed", "replay_program"]
 
 _DTYPES = {"float": np.float64, "int": np.int32, "bool": np.bool_}
 
@@ -32,7 +32,7 @@ def replay_program(
     updates: dict[str, int] = document["assignments"] if training else {}
     values: dict[int, Symbol] = {}
     scope = trace.path
-    for index in _needed(document["values"], [*targets, *updates.values()]):
+    for index in needed(document["values"], [*targets, *updates.values()]):
         values[index] = _written(trace, scope, document["values"][index], values, inputs, classes)
     trace.program.scope(scope)
     for path, index in updates.items():
@@ -40,15 +40,16 @@ def replay_program(
     return [values[index] for index in targets]
 
 
-def _needed(items: list[dict[str, Any]], wanted: list[int]) -> list[int]:
-    needed: set[int] = set()
+def needed(items: Sequence[dict[str, Any]], wanted: Sequence[int]) -> list[int]:
+    """Return the places of the values that are needed for the wanted ones, these included, in order."""
+    found: set[int] = set()
     pending = list(wanted)
     while pending:
         index = pending.pop()
-        if index not in needed:
-            needed.add(index)
+        if index not in found:
+            found.add(index)
             pending.extend(items[index].get("apply", {}).get("inputs", ()))
-    return sorted(needed)
+    return sorted(found)
 
 
 def _written(  # noqa: PLR0917

@@ -3,43 +3,125 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from ._cost import costs
+from ._structure import flatten
 from .losses import show
 
 if TYPE_CHECKING:
     from ._build import Built
 
-__all__ = ["summary_table"]
+__all__ = ["Line", "lines", "summary_table"]
+
+_HEAD = ("layer", "type", "output shape", "parameters", "trained", "FLOPs", "activations")
+_NUMBERS = 3  # the column from which on they stand to the right
+
+
+class Line(NamedTuple):
+    """A layer in the table; what belongs to layers inside it is counted there."""
+
+    path: str
+    type: str
+    shape: str
+    parameters: int
+    trained: int
+    flops: int  # of the inference form, for one sample
+    activations: int  # bytes that the operations of the training form put out for one sample
+
+    def cells(self) -> tuple[str, ...]:
+        """Return what the table shows."""
+        numbers = (f"{n:,}" for n in (self.parameters, self.trained, self.flops))
+        return (self.path or "(model)", self.type, self.shape, *numbers, size(self.activations))
+
+
+class _Sums(NamedTuple):
+    """Numbers by the path of the layer that they belong to."""
+
+    parameters: dict[str, int]
+    trained: dict[str, int]
+    flops: dict[str, int]
+    activations: dict[str, int]
 
 
 def summary_table(built: Built) -> str:
-    """Return the table: path, class, output shape and number of parameters of each layer."""
-    sizes = {path: math.prod(shape) for path, shape, _ in built.program.parameters()}
-    counts: dict[str, int] = {}
-    for path, size in sizes.items():
-        layer = path.rpartition(".")[0]
-        counts[layer] = counts.get(layer, 0) + size
-    rows = [("layer", "type", "output shape", "parameters")]
-    for row in built.rows:
-        if row.leaf or row.path in counts:
-            shape = "several" if row.shape is None else show(row.shape)
-            rows.append((row.path or "(model)", row.type, shape, f"{counts.get(row.path, 0):,}"))
-    frozen = sum(sizes[path] for path in built.frozen())
+    """Return the table as text."""
+    body = lines(built)
+    totals = Line("total", "", "", *(sum(column) for column in zip(*(line[3:] for line in body), strict=True)))
     buffers = sum(math.prod(shape) for _, shape in built.program.buffers())
-    total = sum(sizes.values())
-    foot = f"parameters: {total:,} ({total - frozen:,} trained, {frozen:,} frozen); buffers: {buffers:,}"
-    return f"{_aligned(rows)}\n{foot}"
+    frozen = totals.parameters - totals.trained
+    foot = (
+        f"parameters: {totals.parameters:,} ({totals.trained:,} trained, {frozen:,} frozen); buffers: {buffers:,}\n"
+        "for one sample: FLOPs of a prediction; activations that training makes"
+    )
+    return f"{_aligned([_HEAD, *(line.cells() for line in body)], totals.cells())}\n{foot}"
 
 
-def _aligned(rows: list[tuple[str, str, str, str]]) -> str:
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if index == 3 else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+def lines(built: Built) -> list[Line]:
+    """Return the layers that hold no others, and those that have parameters or operations of their own, in order."""
+    sums = _sums(built)
+    owners = {path for column in sums for path, number in column.items() if number}
+    paths = {row.path for row in built.rows}
+    around = {_owner(row.path.rpartition(".")[0], paths) for row in built.rows if row.path}
+    return [
+        Line(
+            row.path,
+            row.type if row.uses == 1 else f"{row.type} ({row.uses} uses)",
+            "several" if row.shape is None else show(row.shape),
+            *(column.get(row.path, 0) for column in sums),
         )
-        for row in rows
+        for row in built.rows
+        if row.path in owners or row.path not in around
     ]
-    rule = "-" * len(lines[0])
-    return "\n".join([lines[0], rule, *lines[1:], rule])
+
+
+def size(count: float) -> str:
+    """Return a number of bytes with its unit."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:,.{0 if unit == 'B' else 1}f} {unit}"
+        count /= 1024
+    return f"{count:,.1f} GiB"
+
+
+def _sums(built: Built) -> _Sums:
+    sums = _Sums({}, {}, {}, {})
+    paths = {row.path for row in built.rows}
+    frozen = set(built.frozen())
+    for path, shape, _ in built.program.parameters():
+        owner = _owner(path.rpartition(".")[0], paths)
+        _count(sums.parameters, owner, math.prod(shape))
+        _count(sums.trained, owner, 0 if path in frozen else math.prod(shape))
+    outputs = list(flatten("", built.outputs).values())
+    width = 8 if built.compiled is not None and built.compiled.precision == "float64" else 4
+    for cost in costs(built.program, outputs, width):
+        _count(sums.flops, _owner(cost.scope, paths), cost.flops)
+    for cost in costs(built.program, [f"training.{name}" for name in outputs], width):
+        _count(sums.activations, _owner(cost.scope, paths), cost.bytes)
+    return sums
+
+
+def _count(column: dict[str, int], path: str, number: int) -> None:
+    column[path] = column.get(path, 0) + number
+
+
+def _owner(scope: str, paths: set[str]) -> str:
+    """Return the layer that a scope belongs to: itself, or the nearest one around it that was called."""
+    while scope and scope not in paths:
+        scope = scope.rpartition(".")[0]
+    return scope
+
+
+def _aligned(rows: list[tuple[str, ...]], totals: tuple[str, ...]) -> str:
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, totals, strict=True)]
+    lines = [_joined(row, widths) for row in [*rows, totals]]
+    rule = "-" * max(map(len, lines))
+    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], rule])
+
+
+def _joined(row: tuple[str, ...], widths: list[int]) -> str:
+    cells = [
+        cell.ljust(width) if place < _NUMBERS else cell.rjust(width)
+        for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+    ]
+    return "  ".join(cells)

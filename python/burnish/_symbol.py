@@ -33,8 +33,8 @@ class LayerRow(NamedTuple):
 
     path: str
     type: str
-    shape: Shape | None
-    leaf: bool
+    shape: Shape | None  # None: it gives several values, or values of several shapes
+    uses: int  # how often the layer is called: more than once if it is shared
 
 
 class Trace:
@@ -52,6 +52,7 @@ class Trace:
         self.classes: dict[str, int | None] = {}
         self.ranges: dict[str, tuple[float | None, float | None]] = {}
         self.rows: dict[str, LayerRow] = {}
+        self._noted: set[str] = set()  # the layers called in the form that is traced
         self.penalties: dict[str, Value] = {}  # added to the loss of the form that is traced
         self._scope = ""
 
@@ -67,6 +68,16 @@ class Trace:
         """Begin to trace the training or the evaluation form."""
         self.training = form == "training"
         self.penalties = {}
+        self._noted = set()
+
+    def note(self, row: LayerRow) -> None:
+        """Note a call of a layer; its row counts those of one form."""
+        earlier = self.rows.get(row.path) if row.path in self._noted else None
+        if earlier is not None:
+            shape = row.shape if row.shape == earlier.shape else None
+            row = row._replace(shape=shape, uses=earlier.uses + row.uses)
+        self._noted.add(row.path)
+        self.rows[row.path] = row
 
     @contextmanager
     def scope(self, path: str) -> Generator[None]:

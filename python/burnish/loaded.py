@@ -59,6 +59,9 @@ class LoadedModel(Model):
         penalty = "training.penalty" if form else "evaluation.penalty"
         wanted = [*outputs, penalty] if penalty in self._document["outputs"] else outputs
         values = replay_program(trace, self._document, inputs, wanted, self._saved.classes, training=form)
+        for row in self._saved.rows:
+            if row.path:
+                trace.note(row._replace(path=trace.absolute(row.path)))
         if len(wanted) > len(outputs):
             self.add_loss(values[-1])
         return unflatten(names, dict(zip(outputs, values, strict=False)))
@@ -140,8 +143,8 @@ def _built(document: dict[str, Any], device: str) -> Built:
         ranges={str(name): (_bound(low), _bound(high)) for name, (low, high) in document["ranges"].items()},
         reported=[_reported(plain) for plain in document["metrics"]],
         rows=[
-            LayerRow(path, kind, None if shape is None else tuple(shape), leaf)
-            for path, kind, shape, leaf in document["rows"]
+            LayerRow(path, kind, None if shape is None else tuple(shape), uses)
+            for path, kind, shape, uses in document["rows"]
         ],
         compiled=_compiled(document["compiled"], document["learning_rate"], device),
         rules=tuple((str(pattern), bool(frozen)) for pattern, frozen in document["rules"]),

@@ -335,7 +335,15 @@ class Model(Layer):
         self._set_rule(pattern, frozen=False)
 
     def summary(self) -> None:
-        """Print a table of the layers with output shapes and numbers of parameters."""
+        """Print a table of the layers: output shape, parameters, how many of them are trained, and what a sample costs.
+
+        FLOPs are those of a prediction; a multiply-add counts as two, and each element that a function gives as one,
+        whatever the function. Activations are the bytes of all values that operations of the layer make in training
+        (values of mixed precision as 32 bits): at most that is kept for the backward pass, and more than that where an
+        operation's gradient needs neither its input nor its output, or with `checkpoint_activations`.
+        What a layer does besides calling the layers inside it has a line of its own; what a shared layer costs is the
+        sum over its uses. See docs/models.md.
+        """
         print(summary_table(core_of(self).ready().built))
 
     def save(self, path: str | PathLike[str]) -> None:

@@ -166,7 +166,7 @@ class Layer:
 
     def _note(self, trace: Trace, result: Any) -> None:
         shape = result.shape if isinstance(result, Value) else None
-        trace.rows[trace.path] = LayerRow(trace.path, type(self).__name__, shape, not self.children())
+        trace.note(LayerRow(trace.path, type(self).__name__, shape, 1))
 
     def _checked_loss(self, value: Any) -> Value:
         if not isinstance(value, Symbol):

@@ -1,0 +1,129 @@
+"""What a program costs: floating-point operations and bytes of each operation, for a batch of one sample.
+
+A multiply-add counts as two operations. What works element by element counts one for each element of its output,
+whatever the function (an exponential is one, as a sum is); moving, choosing and looking up count nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from ._replay import needed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from ._burnish import Program
+
+__all__ = ["FLOPS", "Cost", "costs"]
+
+Lengths: TypeAlias = tuple[int, ...]
+Formula: TypeAlias = "Callable[[list[Lengths], Lengths, dict[str, Any]], int]"
+
+_BYTES = {"int": 4, "bool": 1}
+
+
+class Cost(NamedTuple):
+    """One operation of a program."""
+
+    scope: str
+    operation: str
+    flops: int
+    bytes: int  # of its output; 0 if that is the same for every sample, or its input's elements in another order
+
+
+def _moved(_inputs: list[Lengths], _output: Lengths, _attributes: dict[str, Any]) -> int:
+    return 0
+
+
+def _each_output(_inputs: list[Lengths], output: Lengths, _attributes: dict[str, Any]) -> int:
+    return math.prod(output)
+
+
+def _each_input(times: int) -> Formula:
+    return lambda inputs, _output, _attributes: times * math.prod(inputs[0])
+
+
+def _matmul(inputs: list[Lengths], output: Lengths, _attributes: dict[str, Any]) -> int:
+    return 2 * inputs[0][-1] * math.prod(output)
+
+
+def _affine(inputs: list[Lengths], output: Lengths, attributes: dict[str, Any]) -> int:
+    """Return 2 · terms of each sum, + 1 for the bias, + 1 for the activation, for each element of the output."""
+    bias, activation = len(inputs) == 3, attributes.get("activation", "none") != "none"
+    return (2 * math.prod(inputs[1][:-1]) + bias + activation) * math.prod(output)
+
+
+def _pooling(_inputs: list[Lengths], output: Lengths, attributes: dict[str, Any]) -> int:
+    return math.prod(attributes["size"]) * math.prod(output)
+
+
+_MOVES = "broadcast_to cast concatenate flip one_hot pad reshape slice stop_gradient take take_along_axis transpose"
+_ELEMENTWISE = (
+    "abs add ceil cos divide dropout elu equal erf exp floor gelu greater greater_equal leaky_relu less less_equal log "
+    "log1p logical_and logical_not logical_or maximum minimum multiply neg not_equal power random_normal_like "
+    "random_uniform_like reciprocal relu round rsqrt sigmoid sign silu sin softplus sqrt square subtract tanh where"
+)
+_REDUCTIONS = "argmax argmin max mean min sum"
+
+FLOPS: dict[str, Formula] = {
+    **dict.fromkeys(_MOVES.split(), _moved),
+    **dict.fromkeys(_ELEMENTWISE.split(), _each_output),
+    **dict.fromkeys(_REDUCTIONS.split(), _each_input(1)),
+    "avg_pool2d": _pooling,
+    "conv2d": _affine,
+    "cross_entropy": _each_input(5),  # as log_softmax
+    "layer_norm": _each_input(7),  # mean, difference, square, mean, quotient, scale, offset
+    "linear": _affine,
+    "log_softmax": _each_input(5),  # maximum, difference, exponential, sum, difference
+    "logsumexp": _each_input(4),  # maximum, difference, exponential, sum
+    "matmul": _matmul,
+    "max_pool2d": _pooling,
+    "softmax": _each_input(5),  # maximum, difference, exponential, sum, quotient
+}
+# What shows the elements of its input, without a copy.
+_VIEWS = frozenset({"broadcast_to", "reshape", "stop_gradient", "transpose"})
+
+
+def costs(program: Program, outputs: Iterable[str], float_bytes: int) -> list[Cost]:
+    """Return the cost of every operation that these outputs need, in order."""
+    document = json.loads(program.to_json())
+    items: list[dict[str, Any]] = document["values"]
+    shapes = _Shapes(program)
+    found: list[Cost] = []
+    for index in needed(items, [document["outputs"][name] for name in outputs]):
+        fields = items[index].get("apply")
+        shapes.note(index, fields)
+        if fields is not None:
+            inputs = [shapes.lengths[operand] for operand in fields["inputs"]]
+            flops = FLOPS[fields["operation"]](inputs, shapes.lengths[index], fields["attributes"])
+            kept = index in shapes.multiples and fields["operation"] not in _VIEWS
+            size = math.prod(shapes.lengths[index]) * _BYTES.get(program.kind(index), float_bytes)
+            found.append(Cost(fields["scope"], fields["operation"], flops, size if kept else 0))
+    return found
+
+
+class _Shapes:
+    """The lengths of a program's values for a batch of one, and how often the batch goes into their open axes."""
+
+    def __init__(self, program: Program) -> None:
+        self.lengths: dict[int, Lengths] = {}
+        self.multiples: dict[int, int] = {}
+        self._shape = program.shape
+
+    def note(self, index: int, fields: dict[str, Any] | None) -> None:
+        """Note a value whose inputs are noted; `fields` describe the operation that makes it, if one does."""
+        shape = self._shape(index)
+        if None in shape:
+            self.multiples[index] = 1 if fields is None else self._multiple(shape, fields)
+        self.lengths[index] = tuple(self.multiples[index] if n is None else n for n in shape)
+
+    def _multiple(self, shape: Sequence[int | None], fields: dict[str, Any]) -> int:
+        operands: list[int] = fields["inputs"]
+        if fields["operation"] == "reshape":
+            return math.prod(self.lengths[operands[0]]) // math.prod(n for n in shape if n is not None)
+        if fields["operation"] == "concatenate" and shape[fields["attributes"]["axis"]] is None:
+            return sum(self.multiples[operand] for operand in operands)
+        return max(self.multiples.get(operand, 1) for operand in operands)
