@@ -303,7 +303,7 @@ def test_values_of_a_model_are_not_numbers():
         (compares, "neither true nor false"),
         (np.asarray, "no numbers"),
         (lambda x: x[0], "batch axis"),
-        (lambda x: next(iter(x)), "cannot be iterated"),
+        (lambda x: next(iter(x)), "batch cannot be iterated"),
     ]:
         with pytest.raises((TypeError, IndexError), match=words):
             bn.Sequential([layers.Lambda(function)]).build((None, 3))

@@ -312,9 +312,43 @@ def test_a_users_metric_of_sums_is_finished_but_not_saved(tmp_path):
     assert list(model.fit(LOGITS, NUMBERS, verbose=0).history) == ["loss", "balance", "mae"]
     model.save(tmp_path / "model")
     loaded = bn.load(tmp_path / "model")
+    loaded.save(tmp_path / "again")
+    for each in (loaded, bn.load(tmp_path / "again")):
+        assert each.evaluate(LOGITS, NUMBERS) == model.evaluate(LOGITS, NUMBERS)
+    assert loaded.fit(LOGITS, NUMBERS, verbose=0).history == model.fit(LOGITS, NUMBERS, verbose=0).history
+
+
+class InNumPy(metrics.Metric):
+    default_name = "in_numpy"
+
+    def columns(self, target, prediction):
+        return {"above": bn.ops.greater(prediction, target)}
+
+    def finish(self, sums):
+        return np.float64(sums["above"]) / sums["weight"]
+
+
+class OfTheWholeSet(metrics.Metric):
+    default_name = "of_the_whole_set"
+
+    def collected(self, target, prediction):
+        return {"prediction": prediction}
+
+    def compute(self, arrays, weight, classes):
+        return np.median(arrays["prediction"])
+
+
+@pytest.mark.parametrize("metric", [InNumPy, OfTheWholeSet])
+def test_a_metric_that_needs_python_is_not_saved_and_that_is_said(metric, tmp_path):
+    model = bn.Sequential([bn.layers.Lambda(lambda x: x)])
+    model.compile("mse", metrics=[metric, "mae"])
+    assert metric.default_name in model.evaluate(LOGITS, NUMBERS)
+    with pytest.warns(UserWarning, match=f"'{metric.default_name}' is computed by Python"):
+        model.save(tmp_path / "model")
+    loaded = bn.load(tmp_path / "model")
     assert list(loaded.evaluate(LOGITS, NUMBERS)) == ["loss", "mae"]
     history = loaded.fit(LOGITS, NUMBERS, verbose=0)
-    assert not any("balance" in name for name in [*history.history, *history.steps])
+    assert not any(metric.default_name in name for name in [*history.history, *history.steps])
 
 
 def test_a_metric_can_be_watched():

@@ -511,3 +511,20 @@ def test_large_models_are_checked_along_directions(digits):
     report = bn.check_gradients(model, x, y)
     assert report.passed, report
     assert report.checked == 20
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x - bn.ops.mean(x), lambda x: (x.T / bn.ops.max(x)).T, lambda x: bn.ops.softmax(x @ x.T) @ x,
+        lambda x: bn.ops.where(bn.ops.any(x > 0, 0), x, -x),
+        lambda x: x + bn.ops.take(np.arange(4.0), bn.ops.argmax(x)[:, None]),
+        lambda x: bn.ops.moveaxis(bn.ops.stack([x.T, x.T], 0), 2, 0) * bn.ops.reshape(bn.ops.max(x, 0), (1, 1, 4)),
+    ],
+)  # fmt: skip
+def test_operations_on_inputs_are_those_of_a_layer(function, digits):
+    """Also where the batch is not the first axis of what lies between, or is none or two of them."""
+    x = bn.Input((4,))
+    graph = bn.Model(x, function(x))
+    layer = bn.Sequential([bn.Input((4,)), layers.Lambda(function)])
+    np.testing.assert_array_equal(graph.predict(digits[0], batch_size=96), layer.predict(digits[0], batch_size=96))

@@ -88,6 +88,9 @@ CASES = {
     "exp": Case(ops.exp, np.exp, [X]),
     "log": Case(ops.log, np.log, [POSITIVE]),
     "log1p": Case(ops.log1p, np.log1p, [POSITIVE]),
+    "log2": Case(ops.log2, np.log2, [POSITIVE]),
+    "log10": Case(ops.log10, np.log10, [POSITIVE]),
+    "expm1": Case(ops.expm1, np.expm1, [2 * X]),
     "sqrt": Case(ops.sqrt, np.sqrt, [POSITIVE]),
     "rsqrt": Case(ops.rsqrt, lambda x: 1 / np.sqrt(x), [POSITIVE]),
     "reciprocal": Case(ops.reciprocal, np.reciprocal, [POSITIVE]),
@@ -96,13 +99,18 @@ CASES = {
     "sign": Case(ops.sign, np.sign, [X], flat=True),
     "sin": Case(ops.sin, np.sin, [X]),
     "cos": Case(ops.cos, np.cos, [X]),
+    "tan": Case(ops.tan, np.tan, [X]),
     "erf": Case(ops.erf, erf, [X]),
     "floor": Case(ops.floor, np.floor, [3 * X], flat=True),
     "ceil": Case(ops.ceil, np.ceil, [3 * X], flat=True),
     "round": Case(ops.round, np.round, [np.concatenate([3 * X, [[0.5, 1.5, -0.5, -2.5]]])], flat=True),
+    "trunc": Case(ops.trunc, np.trunc, [3 * X], flat=True),
+    "isnan": Case(lambda x: ops.isnan(ops.log(x)), lambda x: x < 0, [X]),
+    "isfinite": Case(lambda x: ops.isfinite(ops.log(x)), lambda x: x > 0, [X * (Y > 0)]),
     "clip": Case(lambda x: ops.clip(x, -0.5, 0.7), lambda x: np.clip(x, -0.5, 0.7), [X]),
     "stop_gradient": Case(ops.stop_gradient, np.array, [X], flat=True),
     "ones_like": Case(ops.ones_like, np.ones_like, [X], flat=True),
+    "full_like": Case(lambda x: ops.full_like(x, 2.5), lambda x: np.full_like(x, 2.5), [X], flat=True),
     "zeros_like": Case(ops.zeros_like, np.zeros_like, [X], flat=True),
     "relu": Case(ops.relu, lambda x: np.maximum(x, 0), [X]),
     "relu6": Case(ops.relu6, lambda x: np.clip(x, 0, 6), [5 * X]),
@@ -137,6 +145,11 @@ CASES = {
     "subtract": Case(ops.subtract, np.subtract, [X, Y[:, :1]]),
     "multiply": Case(ops.multiply, np.multiply, [X, Y]),
     "divide": Case(ops.divide, np.divide, [X, POSITIVE[0]], (1,)),
+    "floor_divide": Case(ops.floor_divide, np.floor_divide, [3 * X, Y], flat=True),
+    "floor_divide, integers": Case(lambda x: ops.floor_divide(x, 2), lambda x: x // 2, [LABELS - 2]),
+    "mod": Case(ops.mod, np.mod, [3 * X, POSITIVE]),
+    "mod, integers": Case(lambda x: ops.mod(x, -2), lambda x: x % -2, [LABELS]),
+    "logaddexp": Case(ops.logaddexp, np.logaddexp, [X, 30 * Y]),
     "power": Case(ops.power, np.power, [POSITIVE, Y]),
     "maximum": Case(ops.maximum, np.maximum, [X, Y]),
     "minimum": Case(ops.minimum, np.minimum, [X, Y]),
@@ -148,11 +161,20 @@ CASES = {
     "less_equal": Case(ops.less_equal, np.less_equal, [X, X]),
     "logical_and": Case(ops.logical_and, np.logical_and, [TRUE, Y > 0]),
     "logical_or": Case(ops.logical_or, np.logical_or, [TRUE, Y > 0]),
+    "logical_xor": Case(ops.logical_xor, np.logical_xor, [TRUE, Y > 0]),
     "logical_not": Case(ops.logical_not, np.logical_not, [TRUE]),
     "where": Case(ops.where, np.where, [TRUE, X, Y]),
     "cast": Case(lambda x: ops.cast(x, "float"), lambda x: x.astype(float), [LABELS]),
     "matmul": Case(ops.matmul, np.matmul, [X, Y.T], (1,)),
     "matmul, batched": Case(ops.matmul, np.matmul, [RNG.normal(size=(3, 2, 4)), RNG.normal(size=(4, 5))], (1,)),
+    "einsum": Case(
+        lambda a, b: ops.einsum("bik,bkj->bij", a, b),
+        np.matmul,
+        [RNG.normal(size=(3, 2, 4)), RNG.normal(size=(3, 4, 5))],
+    ),
+    "einsum, outer": Case(
+        lambda a, b: ops.einsum("bi,bj->bji", a, b), lambda a, b: np.einsum("bi,bj->bji", a, b), [X, Y]
+    ),
     "linear": Case(ops.linear, lambda x, k, b: x @ k + b, [X, RNG.normal(size=(4, 2)), RNG.normal(size=2)], (1, 2)),
     "linear, tanh": Case(
         lambda x, k: ops.linear(x, k, activation="tanh"),
@@ -164,6 +186,15 @@ CASES = {
     "mean": Case(lambda x: ops.mean(x, (1, 2)), lambda x: x.mean((1, 2)), [IMAGES]),
     "max": Case(lambda x: ops.max(x, 1, keepdims=True), lambda x: x.max(1, keepdims=True), [X]),
     "min": Case(lambda x: ops.min(x, 1), lambda x: x.min(1), [X]),
+    "any": Case(lambda x: ops.any(x > 0.8, -1), lambda x: (x > 0.8).any(-1), [X]),
+    "all": Case(lambda x: ops.all(x > -1.0, 1), lambda x: (x > -1.0).all(1), [X]),
+    "prod": Case(lambda x: ops.prod(x, 1), lambda x: x.prod(1), [IMAGES]),
+    "prod, with zeros": Case(
+        lambda x: ops.prod(x, keepdims=True), lambda x: x.prod(-1, keepdims=True), [X * (X > -0.5)]
+    ),
+    "cumsum": Case(lambda x: ops.cumsum(x, 1), lambda x: x.cumsum(1), [IMAGES]),
+    "norm": Case(lambda x: ops.norm(x, -1), lambda x: np.linalg.norm(x, axis=-1), [X]),
+    "normalize": Case(ops.normalize, lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True), [X]),
     "variance": Case(lambda x: ops.variance(x, -1), lambda x: x.var(-1), [X]),
     "standard_deviation": Case(lambda x: ops.standard_deviation(x, -1), lambda x: x.std(-1), [X]),
     "argmax": Case(ops.argmax, lambda x: x.argmax(-1), [X]),
@@ -186,6 +217,15 @@ CASES = {
     "pad": Case(
         lambda x: ops.pad(x, ((0, 0), (1, 2)), 0.5), lambda x: np.pad(x, ((0, 0), (1, 2)), constant_values=0.5), [X]
     ),
+    "split": Case(lambda x: ops.split(x, 2)[1], lambda x: np.split(x, 2, -1)[1], [X]),
+    "split, places": Case(lambda x: ops.split(x, [1, 3], 1)[1], lambda x: np.split(x, [1, 3], 1)[1], [X]),
+    "repeat": Case(lambda x: ops.repeat(x, 3, 1), lambda x: x.repeat(3, 1), [X]),
+    "tile": Case(lambda x: ops.tile(x, (1, 3, 1, 2)), lambda x: np.tile(x, (1, 3, 1, 2)), [IMAGES]),
+    "roll": Case(lambda x: ops.roll(x, -1, 1), lambda x: np.roll(x, -1, 1), [X]),
+    "swapaxes": Case(lambda x: ops.swapaxes(x, 1, -1), lambda x: x.swapaxes(1, -1), [IMAGES]),
+    "moveaxis": Case(lambda x: ops.moveaxis(x, -1, 1), lambda x: np.moveaxis(x, -1, 1), [IMAGES]),
+    "tril": Case(lambda x: ops.tril(x, -1), lambda x: np.tril(x, -1), [IMAGES]),
+    "triu": Case(ops.triu, np.triu, [IMAGES]),
     "flip": Case(lambda x: ops.flip(x, 1), lambda x: x[:, ::-1], [X]),
     "take": Case(lambda i: ops.take(Y, i), lambda i: Y[i], [np.array([[2, 0], [1, 1], [0, 2]])]),
     "take, table": Case(lambda t: ops.take(t, [2, 0, 0, 1], axis=1), lambda t: t[:, [2, 0, 0, 1]], [X]),
@@ -449,9 +489,69 @@ def test_operators_and_methods_are_numpys():
         (lambda x: x[..., 0, ...], IndexError, "one `...`"),
         (lambda x: ops.cast(x, "complex"), ValueError, "unknown name 'complex'"),
         (bool, ValueError, "ambiguous"),
+        (lambda x: ops.einsum("ab", x), ValueError, "must have the form"),
+        (lambda x: ops.einsum("ab,bc->ac", x), ValueError, "must have the form"),
+        (lambda x: ops.einsum("aab->b", x), ValueError, "a letter twice"),
+        (lambda x: ops.einsum("ab->ac", x), ValueError, "no operand has the axis 'c'"),
+        (lambda x: ops.einsum("abc->a", x), ValueError, "names 3 axes"),
+        (lambda x: ops.einsum("ab,bc->ac", x, x), ValueError, "axis 'b' has lengths 3 and 2"),
+        (lambda x: ops.split(x, 2, 1), ValueError, "must divide the length 3"),
+        (lambda x: ops.split(x, [2, 1], 1), ValueError, "places from 0 to 3 in order"),
+        (lambda x: ops.tile(x, [2]), ValueError, "a number for each of 2 axes"),
+        (lambda x: ops.repeat(x, 0, 1), ValueError, "`repeats` must be an integer of at least 1"),
+        (lambda x: ops.tril(x[0]), ValueError, "needs two axes"),
+        (lambda x: ops.prod(np.zeros((2, 0))), ValueError, "no elements"),
         (lambda x: x.backward(), ValueError, "requires_grad"),
     ],
 )
 def test_bad_input(call, error, words):
     with pytest.raises(error, match=words):
         call(bn.Tensor(np.ones((2, 3))))
+
+
+def test_expm1_is_exact_for_small_numbers():
+    x = np.float32([1e-7, -1e-5, 3e-4, 0.5, -0.99, 1.01, 20.0, -20.0])
+    np.testing.assert_allclose(ops.expm1(bn.Tensor(x)).numpy(), np.expm1(x.astype(float)), rtol=3e-7)
+
+
+def test_the_slope_of_the_norm_at_zero_is_zero():
+    x = bn.Tensor(np.zeros((2, 3)), requires_grad=True)
+    (ops.norm(x, -1).sum() + ops.normalize(x).sum()).backward()
+    assert np.isfinite(x.grad.numpy()).all()
+    assert not bn.Tensor(np.zeros(3)).numpy().any()
+
+
+EQUATIONS = [
+    "ab,bc->ac", "ab,cb->ca", "abc,abd->acd", "ab,ab->a", "ab,ab->", "a,b->ba", "abc,dc->bda", "ab,c->abc",
+    "ab,bcd->ad",
+]  # fmt: skip
+
+
+@given(st.sampled_from(EQUATIONS), st.fixed_dictionaries({letter: st.integers(1, 3) for letter in "abcd"}))
+def test_einsum_is_numpys(equation, by_letter):
+    left, right = (
+        RNG.normal(size=[by_letter[n] for n in letters]) for letters in equation.partition("->")[0].split(",")
+    )
+    expected = np.einsum(equation, left, right)
+    np.testing.assert_allclose(ops.einsum(equation, left, right).numpy(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_einsum_of_one_operand():
+    np.testing.assert_allclose(ops.einsum("abcd->dca", IMAGES).numpy(), np.einsum("abcd->dca", IMAGES), rtol=1e-5)
+
+
+@given(hnp.array_shapes(min_dims=1, max_dims=3, max_side=5), st.integers(-7, 7), st.data())
+def test_movements_are_numpys(shape, shift, data):
+    array = RNG.normal(size=shape)
+    axis = data.draw(st.integers(-len(shape), len(shape) - 1))
+    other = data.draw(st.integers(-len(shape), len(shape) - 1))
+    for made, expected in [
+        (ops.roll(array, shift, axis), np.roll(array, shift, axis)),
+        (ops.moveaxis(array, axis, other), np.moveaxis(array, axis, other)),
+        (ops.swapaxes(array, axis, other), np.swapaxes(array, axis, other)),
+        (ops.repeat(array, abs(shift) + 1, axis), np.repeat(array, abs(shift) + 1, axis)),
+        (ops.tile(array, [2] * len(shape)), np.tile(array, [2] * len(shape))),
+        (ops.cumsum(array, axis), np.cumsum(array, axis)),
+        (ops.prod(array, axis), np.prod(array, axis)),
+    ]:
+        np.testing.assert_allclose(made.numpy(), expected, rtol=1e-5, atol=1e-6)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ._compile import Compiled
     from ._freeze import Rules
     from ._value import Shape
+    from .initializers import Own
     from .metrics import Reported
 
 __all__ = ["Built", "Signature", "build"]
@@ -40,6 +41,7 @@ class Built(NamedTuple):
     rows: list[LayerRow]
     compiled: Compiled | None
     rules: Rules
+    initial: dict[str, Own]  # what parameters and buffers start with where the engine does not know it
 
     @property
     def metrics(self) -> list[str]:
@@ -95,6 +97,7 @@ def _trace(  # noqa: PLR0917
         rows=list(trace.rows.values()),
         compiled=compiled,
         rules=rules,
+        initial=trace.initial,
     )
 
 

@@ -84,7 +84,7 @@ FLOPS: dict[str, Formula] = {
     "softmax": _each_input(5),  # maximum, difference, exponential, sum, quotient
 }
 # What shows the elements of its input, without a copy.
-_VIEWS = frozenset({"broadcast_to", "reshape", "stop_gradient", "transpose"})
+_VIEWS = frozenset({"broadcast_to", "reshape", "slice", "stop_gradient", "transpose"})
 
 
 def costs(program: Program, outputs: Iterable[str], float_bytes: int) -> list[Cost]:

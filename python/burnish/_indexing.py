@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import _hints
 from ._structure import is_sequence
 from ._value import Value, apply
 
@@ -20,10 +21,14 @@ __all__ = ["getitem"]
 
 def getitem(x: Value, key: Any) -> Value:
     """Return `x[key]` by NumPy's rules; an array of indices must stand alone."""
+    if isinstance(key, Value) and key.kind == "bool":
+        raise IndexError(_hints.MASK)
     if isinstance(key, (Value, np.ndarray, list)):
         from .ops import indexing
 
         return indexing.take(x, key if isinstance(key, Value) else _rows(key, x.shape[0]), axis=0)
+    if is_sequence(key) and any(isinstance(k, Value) for k in key):
+        raise TypeError(_hints.INDEX)
     keys = _expanded(tuple(key) if is_sequence(key) else (key,), x.ndim)
     steps = [k for k in keys if k is not None]
     return _reshaped(_sliced(x, steps) if any(k != slice(None) for k in steps) else x, keys)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
+from ._described import Described
 from ._structure import is_dict, is_sequence
 from ._symbol import Symbol, Trace
 from ._value import Shape, Value, apply, cast
@@ -35,7 +40,7 @@ class Call:
         return self.function(*_replaced(self.arguments, value_of), **_replaced(self.keywords, value_of))
 
 
-class Node(Value):
+class Node(Described):
     """A value of the functional form: `bn.Input`, or what a layer or an operation makes of it."""
 
     __slots__ = ("_kind", "_shape", "call", "key", "name")
@@ -114,9 +119,23 @@ def _traced_alone(call: Call) -> Any:
     symbols: dict[Node, Symbol] = {}
     for node in call.nodes():
         if node not in symbols:
-            symbols[node] = trace.input(f"input.{len(symbols)}", node.shape, node.kind)
+            symbols[node] = _stand_in(trace, f"input.{len(symbols)}", node)
     with trace:
         return call.run(symbols.__getitem__)
+
+
+def _stand_in(trace: Trace, name: str, node: Node) -> Symbol:
+    """Return a value of the node's shape and kind; an input, unless its axes are not the batch and known lengths."""
+    shape = node.shape
+    if shape[:1] == (None,) and None not in shape[1:]:
+        return trace.input(name, shape, node.kind)
+    if None not in shape:
+        zeros = np.zeros([n or 0 for n in shape], {"float": np.float64, "int": np.int64, "bool": np.bool_}[node.kind])
+        return Symbol(trace, trace.program.constant(zeros))
+    rows: Value = trace.input(name, (None,), "float")
+    axes = [[-1 if place == axis else 1 for place in range(len(shape))] for axis, n in enumerate(shape) if n is None]
+    spread = functools.reduce(operator.add, (rows.reshape(*lengths) for lengths in axes))
+    return cast(apply("broadcast_to", spread, shape=[-1 if n is None else n for n in shape]), node.kind)
 
 
 def _leaves(arguments: Any) -> list[Any]:

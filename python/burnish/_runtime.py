@@ -272,12 +272,14 @@ class Core:
 
 def _session(built: Built, arrays: dict[str, Array]) -> _burnish.Session:
     """Return a session whose numbers are these where it has their paths, and new ones elsewhere."""
-    known = {path for path, *_ in [*built.program.parameters(), *built.program.buffers()]}
-    state = {path: array for path, array in arrays.items() if path in known}
+    shapes = {path: tuple(shape) for path, shape, *_ in [*built.program.parameters(), *built.program.buffers()]}
+    state = {path: array for path, array in arrays.items() if path in shapes}
     compiled = built.compiled
+    seed = 0 if compiled is None else compiled.seed
+    state |= {path: own.drawn(path, shapes[path], seed) for path, own in built.initial.items() if path not in state}
     if compiled is None:
         return _burnish.Session(built.program, state=state)
-    session = _burnish.Session(built.program, compiled.device, compiled.precision, compiled.seed, state)
+    session = _burnish.Session(built.program, compiled.device, compiled.precision, seed, state)
     if built.targets is not None:
         session.optimizer(compiled.engine_config(built.program, built.frozen()))
     return session

@@ -14,7 +14,7 @@ from . import _burnish
 from ._data import Array, as_array
 from ._errors import nearest
 from ._structure import to_plain
-from .metrics import CLASSES, Metric
+from .metrics import plain
 from .optimizers.base import learning_rate_at, plain_learning_rate
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from ._build import Built
     from ._runtime import Core, Runtime
-    from .metrics import Reported
 
 __all__ = [
     "Difference",
@@ -107,6 +106,14 @@ def document_of(core: Core, built: Built, *, quiet: bool = False) -> dict[str, A
             "set `learning_rate` again after loading",
             stacklevel=4,
         )
+    metrics = {each.name: plain(each) for each in built.reported}
+    left_out = [name for name, metric in metrics.items() if metric is None]
+    if left_out and not quiet:
+        warnings.warn(
+            f"the metric {left_out[0]!r} is computed by Python and is not saved: the loaded model knows it when it is "
+            "compiled again (one with `columns` is saved if its `finish` is made of operators and bn.ops)",
+            stacklevel=4,
+        )
     return {
         "version": VERSION,
         "program": built.program.to_json(),
@@ -115,7 +122,7 @@ def document_of(core: Core, built: Built, *, quiet: bool = False) -> dict[str, A
         "outputs": to_plain(built.outputs),
         "classes": built.classes,
         "ranges": built.ranges,
-        "metrics": [_plain_metric(each) for each in built.reported if each.metric is None or _is_ours(each.metric)],
+        "metrics": [metric for metric in metrics.values() if metric is not None],
         "rows": [list(row) for row in built.rows],
         "rules": [list(rule) for rule in built.rules],
         "position": {**vars(position)},
@@ -124,15 +131,6 @@ def document_of(core: Core, built: Built, *, quiet: bool = False) -> dict[str, A
         if compiled is None
         else {"optimizer": compiled.optimizer, "precision": compiled.precision, "seed": compiled.seed},
     }
-
-
-def _plain_metric(each: Reported) -> dict[str, Any]:
-    config = None if each.metric is None else each.metric.config()
-    return {**each._asdict(), "metric": config}
-
-
-def _is_ours(metric: Metric) -> bool:
-    return type(metric) in CLASSES.values()
 
 
 def _floats(array: Array) -> Array:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from ._described import Described
 from ._value import Shape, Value
+from .initializers import Own
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ._burnish import Program
+    from .initializers import Initializer
 
 __all__ = ["LayerRow", "Symbol", "Trace", "current_trace"]
 
@@ -53,6 +56,7 @@ class Trace:
         self.ranges: dict[str, tuple[float | None, float | None]] = {}
         self.rows: dict[str, LayerRow] = {}
         self._noted: set[str] = set()  # the layers called in the form that is traced
+        self.initial: dict[str, Own] = {}  # how parameters and buffers start that a function of the user's fills
         self.penalties: dict[str, Value] = {}  # added to the loss of the form that is traced
         self._scope = ""
 
@@ -103,13 +107,19 @@ class Trace:
         """Declare an input of the program."""
         return Symbol(self, self.program.input(name, shape, kind), name)
 
-    def parameter(self, name: str, shape: Sequence[int], initializer: str, role: str) -> Symbol:
+    def parameter(self, name: str, shape: Sequence[int], initializer: Initializer | str, role: str) -> Symbol:
         """Declare a parameter of the layer that is being traced, or return it if it is there."""
-        return Symbol(self, self.program.parameter(self.absolute(name), shape, role, initializer))
+        return Symbol(self, self.program.parameter(self.absolute(name), shape, role, self._config(name, initializer)))
 
-    def buffer(self, name: str, shape: Sequence[int], initializer: str) -> Symbol:
+    def buffer(self, name: str, shape: Sequence[int], initializer: Initializer | str) -> Symbol:
         """Declare a buffer of the layer that is being traced, or return it if it is there."""
-        return Symbol(self, self.program.buffer(self.absolute(name), shape, initializer))
+        return Symbol(self, self.program.buffer(self.absolute(name), shape, self._config(name, initializer)))
+
+    def _config(self, name: str, initializer: Initializer | str) -> str:
+        """Return what the engine reads, and keep what it cannot know."""
+        if isinstance(initializer, Own):
+            self.initial[self.absolute(name)] = initializer
+        return initializer if isinstance(initializer, str) else initializer.config()
 
     def penalise(self, value: Value, name: str | None = None) -> None:
         """Add a value to the loss; one that has a name only once, however often its layer is used."""
@@ -121,7 +131,7 @@ class Trace:
             self.program.assign(self.absolute(name), value.index)
 
 
-class Symbol(Value):
+class Symbol(Described):
     """A value in a program: what a layer's `call`, a loss or a metric sees inside a model."""
 
     __slots__ = ("index", "name", "trace")

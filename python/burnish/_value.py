@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 
+from . import _hints
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -16,6 +18,20 @@ __all__ = ["Operand", "Shape", "Value", "apply", "binary", "cast", "kind_of", "s
 Shape: TypeAlias = tuple[int | None, ...]
 _KINDS = {"b": "bool", "i": "int", "u": "int", "f": "float"}
 _ORDER = ("bool", "int", "float")
+# NumPy's functions behind its operators, and the methods of what stands on the right.
+_OPERATORS = {
+    "add": "add",
+    "bitwise_and": "and",
+    "bitwise_or": "or",
+    "divide": "truediv",
+    "floor_divide": "floordiv",
+    "matmul": "matmul",
+    "multiply": "mul",
+    "power": "pow",
+    "remainder": "mod",
+    "subtract": "sub",
+}
+_COMPARISONS = frozenset({"equal", "greater", "greater_equal", "less", "less_equal", "not_equal"})
 
 
 class Value:
@@ -26,7 +42,6 @@ class Value:
     """
 
     __slots__ = ()
-    __array_ufunc__: ClassVar[None] = None  # so that `array * value` asks the value
     precedence: ClassVar[int] = 0  # of two kinds of value in one operation, the higher one emits
 
     @property
@@ -59,9 +74,7 @@ class Value:
 
     def numpy(self) -> npt.NDArray[Any]:
         """Return the numbers as an array; only a `bn.Tensor` has them."""
-        raise TypeError(
-            "a value inside a model has no numbers while the model is described; use bn.ops, and predict for numbers"
-        )
+        raise NotImplementedError
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:  # noqa: FBT001
         if copy is False:
@@ -101,13 +114,25 @@ class Value:
 
         return _indexing.getitem(self, key)
 
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise TypeError(_hints.ASSIGNMENT)
+
     def __iter__(self) -> Any:
         if not self.shape or self.shape[0] is None:
-            raise TypeError("a value without a known first axis cannot be iterated")
+            raise TypeError(_hints.iteration(self.shape))
         return (self[index] for index in range(self.shape[0]))
 
-    def __bool__(self) -> bool:
-        raise TypeError("a value inside a model is neither true nor false yet; use bn.ops.where to choose")
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        """Take the operators of arrays, `array * value`; what else NumPy computes, `bn.ops` does for values."""
+        if method == "__call__" and not options and not isinstance(inputs[0], Value):
+            if ufunc.__name__ in _OPERATORS:
+                return getattr(inputs[1], f"__r{_OPERATORS[ufunc.__name__]}__")(inputs[0])
+            if ufunc.__name__ in _COMPARISONS:
+                return binary(ufunc.__name__, *inputs)
+        raise TypeError(_hints.numpy_function(ufunc.__name__))
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(_hints.attribute(type(self).__name__, name), name=name, obj=self)
 
     def __add__(self, other: Operand) -> Value:
         return binary("add", self, other)
@@ -132,6 +157,18 @@ class Value:
 
     def __rtruediv__(self, other: Operand) -> Value:
         return binary("divide", other, self, floating=True)
+
+    def __mod__(self, other: Operand) -> Value:
+        return _ops().mod(self, other)
+
+    def __rmod__(self, other: Operand) -> Value:
+        return _ops().mod(other, self)
+
+    def __floordiv__(self, other: Operand) -> Value:
+        return _ops().floor_divide(self, other)
+
+    def __rfloordiv__(self, other: Operand) -> Value:
+        return _ops().floor_divide(other, self)
 
     def __pow__(self, other: Operand) -> Value:
         return binary("power", self, other, floating=True)
@@ -174,8 +211,14 @@ class Value:
     def __and__(self, other: Operand) -> Value:
         return apply("logical_and", self, other)
 
+    def __rand__(self, other: Operand) -> Value:
+        return apply("logical_and", other, self)
+
     def __or__(self, other: Operand) -> Value:
         return apply("logical_or", self, other)
+
+    def __ror__(self, other: Operand) -> Value:
+        return apply("logical_or", other, self)
 
     def __invert__(self) -> Value:
         return apply("logical_not", self)
@@ -235,7 +278,11 @@ def _eager(array: Value | npt.NDArray[Any]) -> Value:
     return Tensor(array)
 
 
-def _reduce(operation: str, x: Value, axis: int | Sequence[int] | None, *, keepdims: bool) -> Value:
-    from .ops import reduction
+def _ops() -> Any:
+    from . import ops
 
-    return reduction.reduce(operation, x, axis, keepdims=keepdims)
+    return ops
+
+
+def _reduce(operation: str, x: Value, axis: int | Sequence[int] | None, *, keepdims: bool) -> Value:
+    return _ops().reduction.reduce(operation, x, axis, keepdims=keepdims)

@@ -1,14 +1,32 @@
-"""How parameters start: names such as "glorot_uniform", or objects where a number is to be given.
+"""How parameters start: names such as "glorot_uniform", objects where a number is to be given, or your own functions.
+
+A function of your own takes the shape and a NumPy generator, and returns an array or `bn.Tensor` of that shape. It is
+called once, when the model is built; the generator's numbers depend on the model's seed and the parameter's path alone.
+
+>>> import burnish as bn
+>>> def halves(shape, rng):
+...     return rng.choice([-0.5, 0.5], size=shape)
+>>> model = bn.Sequential([bn.Input((3,)), bn.layers.Dense(2, kernel_initializer=halves)])
+>>> abs(model.parameters()["dense.kernel"]).tolist()
+[[0.5, 0.5], [0.5, 0.5], [0.5, 0.5]]
 
 The fan of a kernel of shape (..., in, out) is in (or out) times the product of the leading axes, as in Keras.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
 
 from ._errors import nearest, number
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
 
 __all__ = [
     "Constant",
@@ -145,6 +163,32 @@ class Orthogonal(Initializer):
         super().__init__(gain=gain)
 
 
+class Own(Initializer):
+    """A function of the user's, `(shape, rng) -> array`."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self._function = function
+
+    def config(self) -> str:
+        """Return what the engine fills the array with until it is given the function's numbers."""
+        return json.dumps({"name": "zeros"})
+
+    def drawn(self, path: str, shape: tuple[int, ...], seed: int) -> npt.NDArray[Any]:
+        """Return the numbers that the parameter or buffer of this path starts with."""
+        words = np.frombuffer(hashlib.sha256(path.encode()).digest(), "<u4")
+        array = np.asarray(self._function(shape, np.random.default_rng([seed, *map(int, words)])))
+        if array.dtype.kind not in "biuf" or array.shape != shape:
+            got = f"{array.dtype} of shape {array.shape}"
+            raise ValueError(f"the initializer of {path!r} must return numbers of shape {shape}, got {got}")
+        if not np.isfinite(array).all():
+            raise ValueError(f"the initializer of {path!r} returned numbers that are not finite")
+        return np.asarray(array, array.dtype if array.dtype.kind == "f" else np.float64)
+
+    def __repr__(self) -> str:
+        return getattr(self._function, "__name__", type(self._function).__name__)
+
+
 _BY_NAME: dict[str, type[Initializer]] = {
     cls.name: cls
     for cls in globals().copy().values()
@@ -153,13 +197,15 @@ _BY_NAME: dict[str, type[Initializer]] = {
 
 
 def resolve(initializer: Any) -> Initializer:
-    """Return the initializer that is meant by a name or an object."""
+    """Return the initializer that is meant by a name, an object or a function."""
     if isinstance(initializer, Initializer):
         return initializer
     if isinstance(initializer, type) and initializer in _BY_NAME.values():
         return initializer()  # type: ignore[no-any-return]
+    if callable(initializer) and not isinstance(initializer, type):
+        return Own(initializer)
     if not isinstance(initializer, str):
-        raise TypeError(f"an initializer must be a name or an Initializer, got {initializer!r}")
+        raise TypeError(f"an initializer must be a name, an Initializer or a function, got {initializer!r}")
     if initializer not in _BY_NAME:
         raise ValueError(f"unknown initializer {initializer!r}; {nearest(initializer, _BY_NAME)}")
     return _BY_NAME[initializer]()

@@ -148,6 +148,7 @@ def _built(document: dict[str, Any], device: str) -> Built:
         ],
         compiled=_compiled(document["compiled"], document["learning_rate"], device),
         rules=tuple((str(pattern), bool(frozen)) for pattern, frozen in document["rules"]),
+        initial={},
     )
 
 

@@ -95,16 +95,16 @@ class Layer:
             Its name within the layer.
         shape : sequence of int
             Its shape; usually from the shape of the input.
-        initializer : str or Initializer
-            How it starts; see `bn.initializers`.
+        initializer : str, Initializer or function
+            How it starts: a name or object of `bn.initializers`, or `(shape, rng) -> array`.
         role : {"kernel", "embedding", "bias", "scale"}
             Weight decay applies to kernels and embeddings only.
         regularizer : str or function, optional
             A penalty on its size, added to the loss; see `bn.regularizers`.
         """
         trace = self._tracing(f"parameter {name!r}")
-        config = initializers.resolve(initializer).config()
-        parameter = trace.parameter(_checked(name), tuple(shape), config, choice("role", role, ROLES))
+        start = initializers.resolve(initializer)
+        parameter = trace.parameter(_checked(name), tuple(shape), start, choice("role", role, ROLES))
         penalty = regularizers.resolve("regularizer", regularizer)
         if penalty is not None:
             trace.penalise(self._checked_loss(penalty(parameter)), name)
@@ -113,7 +113,7 @@ class Layer:
     def buffer(self, name: str, shape: Sequence[int], initializer: Any = "zeros") -> Value:
         """Declare an array that is kept with the model but not trained, such as a running mean."""
         trace = self._tracing(f"buffer {name!r}")
-        return trace.buffer(_checked(name), tuple(shape), initializers.resolve(initializer).config())
+        return trace.buffer(_checked(name), tuple(shape), initializers.resolve(initializer))
 
     def assign(self, name: str, value: Value) -> None:
         """Let every training step end by setting the buffer `name` to this value."""

@@ -22,6 +22,7 @@ from .counts import *  # noqa: F403
 from .ranking import *  # noqa: F403
 from .samples import *  # noqa: F403
 from .sums import *  # noqa: F403
+from .traced import Traced, finish_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,9 +65,21 @@ def resolve(metric: Any, loss: losses.LossFunction) -> tuple[str, MetricFunction
     return str(getattr(given, "__name__", type(given).__name__)).strip("<>"), cast("MetricFunction", given)
 
 
+def plain(each: Reported) -> dict[str, Any] | None:
+    """Return a metric as JSON can hold it; None if it is the user's own and more than operations on sums."""
+    config = None if each.metric is None else each.metric.config()
+    if each.metric is not None and type(each.metric) not in {Traced, *CLASSES.values()}:
+        finish = finish_program(each.metric, each.columns) if each.columns else None
+        if finish is None:
+            return None
+        config = {"class": Traced.__name__, "arguments": {"name": each.metric.name, "finish": finish}}
+    return {**each._asdict(), "metric": config}
+
+
 def restored(config: Any) -> Metric | None:
-    """Return the metric that `Metric.config` describes; None for none."""
-    return None if config is None else CLASSES[config["class"]](**config["arguments"])
+    """Return the metric that `plain` describes; None for none."""
+    known: dict[str, type[Metric]] = {**CLASSES, Traced.__name__: Traced}
+    return None if config is None else known[config["class"]](**config["arguments"])
 
 
 def _is_binary(loss: losses.LossFunction) -> bool:

@@ -26,8 +26,9 @@ class Metric:
     where sums do not suffice, of the `collected` values of all samples, which `compute` turns into it. What is
     collected is reported by `evaluate` and for validation data, but not for training batches.
 
-    A metric of your own derives from this; a model that was saved and loaded knows only ours, until it is compiled
-    again.
+    A metric of your own derives from this. It is saved with its model if it has `columns` and its `finish` is made of
+    operators and `bn.ops`; one that needs Python (NumPy in `finish`, or `compute`) is not, and a warning says so: the
+    loaded model knows it once it is compiled again.
 
     Parameters
     ----------

@@ -4,9 +4,10 @@ Each takes symbols of a model, values made from `bn.Input`, `bn.Tensor`, arrays 
 `bn.Tensor`.
 """
 
-from . import activations, arithmetic, elementwise, indexing, neural, reduction, shaping
+from . import activations, arithmetic, contraction, elementwise, indexing, neural, reduction, shaping
 from .activations import *  # noqa: F403
 from .arithmetic import *  # noqa: F403
+from .contraction import *  # noqa: F403
 from .elementwise import *  # noqa: F403
 from .indexing import *  # noqa: F403
 from .neural import *  # noqa: F403
@@ -16,6 +17,7 @@ from .shaping import *  # noqa: F403
 __all__: list[str] = []
 __all__ += activations.__all__
 __all__ += arithmetic.__all__
+__all__ += contraction.__all__
 __all__ += elementwise.__all__
 __all__ += indexing.__all__
 __all__ += neural.__all__

@@ -11,15 +11,19 @@ __all__ = [
     "cast",
     "divide",
     "equal",
+    "floor_divide",
     "greater",
     "greater_equal",
     "less",
     "less_equal",
+    "logaddexp",
     "logical_and",
     "logical_not",
     "logical_or",
+    "logical_xor",
     "maximum",
     "minimum",
+    "mod",
     "multiply",
     "not_equal",
     "power",
@@ -48,6 +52,17 @@ def divide(a: Operand, b: Operand) -> Value:
     return binary("divide", a, b, floating=True)
 
 
+def floor_divide(a: Operand, b: Operand) -> Value:
+    """Return the greatest whole number not above a / b, also written `a // b`; integers (up to 2^24) give integers."""
+    quotient = apply("floor", divide(a, b))
+    return quotient if "float" in {kind_of(a), kind_of(b)} else _cast(quotient, "int")
+
+
+def mod(a: Operand, b: Operand) -> Value:
+    """Return a - b · floor(a / b), also written `a % b`: what is left, with the sign of b."""
+    return subtract(a, multiply(b, floor_divide(a, b)))
+
+
 def power(a: Operand, b: Operand) -> Value:
     """Return a^b as a float."""
     return binary("power", a, b, floating=True)
@@ -61,6 +76,12 @@ def maximum(a: Operand, b: Operand) -> Value:
 def minimum(a: Operand, b: Operand) -> Value:
     """Return the smaller of a and b, element by element."""
     return binary("minimum", a, b)
+
+
+def logaddexp(a: Operand, b: Operand) -> Value:
+    """Return log(e^a + e^b) without overflow, of finite numbers."""
+    apart = apply("neg", apply("abs", binary("subtract", a, b, floating=True)))
+    return binary("add", maximum(a, b), apply("softplus", apart))
 
 
 def equal(a: Operand, b: Operand) -> Value:
@@ -101,6 +122,11 @@ def logical_and(a: Operand, b: Operand) -> Value:
 def logical_or(a: Operand, b: Operand) -> Value:
     """Return whether either holds, element by element."""
     return apply("logical_or", _cast(a, "bool"), _cast(b, "bool"))
+
+
+def logical_xor(a: Operand, b: Operand) -> Value:
+    """Return whether one of both holds and the other does not, element by element."""
+    return binary("not_equal", _cast(a, "bool"), _cast(b, "bool"))
 
 
 def logical_not(x: Operand) -> Value:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from .._value import Operand, Value, apply, binary, cast
 
 __all__ = [
@@ -11,9 +13,15 @@ __all__ = [
     "cos",
     "erf",
     "exp",
+    "expm1",
     "floor",
+    "full_like",
+    "isfinite",
+    "isnan",
     "log",
     "log1p",
+    "log2",
+    "log10",
     "negative",
     "ones_like",
     "reciprocal",
@@ -24,6 +32,8 @@ __all__ = [
     "sqrt",
     "square",
     "stop_gradient",
+    "tan",
+    "trunc",
     "zeros_like",
 ]
 
@@ -50,6 +60,24 @@ def log(x: Operand) -> Value:
 def log1p(x: Operand) -> Value:
     """Return log(1 + x), exact for small x."""
     return _unary("log1p", x)
+
+
+def log2(x: Operand) -> Value:
+    """Return the logarithm of x to base 2."""
+    return binary("multiply", log(x), 1.0 / math.log(2.0))
+
+
+def log10(x: Operand) -> Value:
+    """Return the logarithm of x to base 10."""
+    return binary("multiply", log(x), 1.0 / math.log(10.0))
+
+
+def expm1(x: Operand) -> Value:
+    """Return e^x - 1, exact for small x: 2t / (1 - t), t = tanh(x / 2), between -1 and 1."""
+    x = cast(x, "float")
+    near = _unary("tanh", binary("multiply", clip(x, -1.0, 1.0), 0.5))
+    small = binary("divide", binary("multiply", near, 2.0), binary("subtract", 1.0, near))
+    return apply("where", binary("less", abs(x), 1.0), small, binary("subtract", exp(x), 1.0))
 
 
 def sqrt(x: Operand) -> Value:
@@ -92,6 +120,11 @@ def cos(x: Operand) -> Value:
     return _unary("cos", x)
 
 
+def tan(x: Operand) -> Value:
+    """Return the tangent of x in radians."""
+    return binary("divide", sin(x), cos(x))
+
+
 def erf(x: Operand) -> Value:
     """Return the error function 2/sqrt(pi) · the integral of exp(-t²) from 0 to x."""
     return _unary("erf", x)
@@ -110,6 +143,22 @@ def ceil(x: Operand) -> Value:
 def round(x: Operand) -> Value:  # noqa: A001  NumPy's name
     """Return the nearest whole number, halves to even; no gradient passes."""
     return _unary("round", x)
+
+
+def trunc(x: Operand) -> Value:
+    """Return x without what follows the point, cut towards zero; no gradient passes."""
+    return binary("multiply", sign(x), floor(abs(x)))
+
+
+def isnan(x: Operand) -> Value:
+    """Return whether x is not a number, element by element."""
+    x = cast(x, "float")
+    return binary("not_equal", x, x)
+
+
+def isfinite(x: Operand) -> Value:
+    """Return whether x is neither infinite nor NaN, element by element."""
+    return binary("less", abs(x), math.inf)
 
 
 def clip(x: Operand, low: Operand, high: Operand) -> Value:
@@ -131,3 +180,8 @@ def ones_like(x: Operand) -> Value:
 def zeros_like(x: Operand) -> Value:
     """Return zeros in the shape of x."""
     return binary("multiply", ones_like(x), 0.0)
+
+
+def full_like(x: Operand, value: Operand) -> Value:
+    """Return a value, broadcast, in the shape of x."""
+    return binary("add", zeros_like(x), value)

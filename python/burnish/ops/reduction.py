@@ -8,13 +8,19 @@ from typing import TypeAlias
 from .._value import Operand, Value, apply, binary, cast, kind_of, shape_of
 
 __all__ = [
+    "all",
+    "any",
     "argmax",
     "argmin",
+    "cumsum",
     "log_softmax",
     "logsumexp",
     "max",
     "mean",
     "min",
+    "norm",
+    "normalize",
+    "prod",
     "softmax",
     "standard_deviation",
     "sum",
@@ -70,6 +76,54 @@ def standard_deviation(x: Operand, axis: Axes = None, *, keepdims: bool = False)
     return apply("sqrt", variance(x, axis, keepdims=keepdims))
 
 
+def any(x: Operand, axis: Axes = None, *, keepdims: bool = False) -> Value:  # noqa: A001  NumPy's name
+    """Return whether one element or more is not 0, over axes."""
+    return binary("greater", reduce("max", cast(x, "bool"), axis, keepdims=keepdims), 0.0)
+
+
+def all(x: Operand, axis: Axes = None, *, keepdims: bool = False) -> Value:  # noqa: A001  NumPy's name
+    """Return whether no element is 0, over axes."""
+    return binary("greater", reduce("min", cast(x, "bool"), axis, keepdims=keepdims), 0.0)
+
+
+def prod(x: Operand, axis: int = -1, *, keepdims: bool = False) -> Value:
+    """Return the product along an axis (not that of the batch); its gradient is exact where elements are 0, too."""
+    place, length = static_axis(x, axis)
+    if not length:
+        raise ValueError(f"axis {axis} has no elements to multiply; shape {shape_of(x)}")
+    value = cast(x, "float") if kind_of(x) == "bool" else x
+    while length > 1:
+        half = length // 2
+        pairs = binary("multiply", part(value, place, 0, half), part(value, place, half, 2 * half))
+        rest = [part(value, place, 2 * half, length)] if length % 2 else []
+        value = apply("concatenate", pairs, *rest, axis=place) if rest else pairs
+        length = half + length % 2
+    return reduce("sum", value, place, keepdims=keepdims)
+
+
+def cumsum(x: Operand, axis: int = -1) -> Value:
+    """Return the sums of the elements up to each one along an axis (not that of the batch)."""
+    place, length = static_axis(x, axis)
+    value, step = cast(x, "float") if kind_of(x) == "bool" else x, 1
+    while step < length:
+        widths = [[step if axis == place else 0, 0] for axis in range(len(shape_of(x)))]
+        earlier = apply("pad", part(value, place, 0, length - step), widths=widths, value=0.0)
+        value, step = binary("add", value, earlier), 2 * step
+    return value if isinstance(value, Value) else apply("concatenate", value, axis=place)
+
+
+def norm(x: Operand, axis: Axes = None, *, keepdims: bool = False) -> Value:
+    """Return the Euclidean norm sqrt(Σ x²) over axes; its slope at 0 is 0."""
+    squares = reduce("sum", apply("square", cast(x, "float")), axis, keepdims=keepdims)
+    positive = binary("greater", squares, 0.0)
+    return apply("where", positive, apply("sqrt", apply("where", positive, squares, 1.0)), 0.0)
+
+
+def normalize(x: Operand, axis: Axes = -1, eps: float = 1e-12) -> Value:
+    """Return x / max(norm, eps), of length 1 over axes."""
+    return binary("divide", x, binary("maximum", norm(x, axis, keepdims=True), eps), floating=True)
+
+
 def argmax(x: Operand, axis: int = -1) -> Value:
     """Return the index of the largest element along an axis, the first one of equals."""
     return apply("argmax", x, axis=one_axis(x, axis))
@@ -93,3 +147,20 @@ def softmax(x: Operand, axis: int = -1) -> Value:
 def log_softmax(x: Operand, axis: int = -1) -> Value:
     """Return x - log Σ exp(x) along an axis without overflow."""
     return apply("log_softmax", cast(x, "float"), axis=one_axis(x, axis))
+
+
+def part(x: Operand, axis: int, start: int, stop: int) -> Value:
+    """Return the elements from start to before stop along an axis counted from the front."""
+    ndim = len(shape_of(x))
+    starts, stops = [0] * ndim, [None] * ndim
+    starts[axis], stops[axis] = start, stop  # type: ignore[call-overload]
+    return apply("slice", x, starts=starts, stops=stops, steps=[1] * ndim)
+
+
+def static_axis(x: Operand, axis: int) -> tuple[int, int]:
+    """Return an axis counted from the front and its length."""
+    place = one_axis(x, axis)
+    length = shape_of(x)[place]
+    if length is None:
+        raise ValueError(f"axis {axis} is the batch, whose length is not fixed; shape {shape_of(x)}")
+    return place, length

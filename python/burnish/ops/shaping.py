@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from .._errors import integer
 from .._value import Operand, Value, apply, cast, kind_of, shape_of
-from .reduction import one_axis
+from .reduction import one_axis, part, static_axis
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = [
     "broadcast_to",
     "concatenate",
     "expand_dims",
     "flip",
+    "moveaxis",
     "pad",
+    "repeat",
     "reshape",
+    "roll",
     "slice",
+    "split",
     "squeeze",
     "stack",
+    "swapaxes",
+    "tile",
     "transpose",
+    "tril",
+    "triu",
 ]
 
 
@@ -71,6 +83,78 @@ def stack(values: Sequence[Operand], axis: int = 0) -> Value:
     """Return values of one shape joined along a new axis."""
     expanded = [expand_dims(value, axis) for value in values]
     return concatenate(expanded, axis)
+
+
+def split(x: Operand, sections: int | Sequence[int], axis: int = -1) -> list[Value]:
+    """Return equal parts of x along an axis, as many as `sections`, or the parts between places, as NumPy's `split`."""
+    place, length = static_axis(x, axis)
+    if isinstance(sections, int):
+        if sections < 1 or length % sections:
+            raise ValueError(f"`sections` must divide the length {length} of axis {axis}, got {sections}")
+        sections = range(length // sections, length, length // sections)
+    bounds = [0, *sections, length]
+    if bounds != sorted(bounds):
+        raise ValueError(f"`sections` must be places from 0 to {length} in order, got {list(sections)}")
+    return [part(x, place, start, stop) for start, stop in pairwise(bounds)]
+
+
+def repeat(x: Operand, repeats: int, axis: int) -> Value:
+    """Return x with each element repeated so many times along an axis."""
+    place, shape = one_axis(x, axis), shape_of(x)
+    copies = [-1] * (len(shape) + 1)
+    copies[place + 1] = integer("repeats", repeats, 1)
+    length = shape[place]
+    shown = [*shape[:place], None if length is None else length * repeats, *shape[place + 1 :]]
+    return reshape(broadcast_to(expand_dims(x, place + 1), copies), shown)
+
+
+def tile(x: Operand, repeats: Sequence[int]) -> Value:
+    """Return x as a whole repeated so many times along each axis."""
+    if len(repeats) != len(shape_of(x)):
+        raise ValueError(f"`repeats` must hold a number for each of {len(shape_of(x))} axes, got {list(repeats)}")
+    for axis, count in enumerate(repeats):
+        if integer("repeats", count, 1) > 1:
+            x = concatenate([x] * count, axis)
+    return x if isinstance(x, Value) else reshape(x, shape_of(x))
+
+
+def roll(x: Operand, shift: int, axis: int) -> Value:
+    """Return x moved by so many places along an axis; what leaves at one end comes in at the other."""
+    place, length = static_axis(x, axis)
+    at = -shift % max(length, 1)
+    return concatenate([part(x, place, at, length), part(x, place, 0, at)], place) if at else concatenate([x], place)
+
+
+def swapaxes(x: Operand, first: int, second: int) -> Value:
+    """Return x with two axes exchanged."""
+    a, b = one_axis(x, first), one_axis(x, second)
+    order = list(range(len(shape_of(x))))
+    order[a], order[b] = b, a
+    return transpose(x, order)
+
+
+def moveaxis(x: Operand, source: int, destination: int) -> Value:
+    """Return x with one axis at another place, the others in their order."""
+    a, b = one_axis(x, source), one_axis(x, destination)
+    order = [axis for axis in range(len(shape_of(x))) if axis != a]
+    return transpose(x, [*order[:b], a, *order[b:]])
+
+
+def tril(x: Operand, k: int = 0) -> Value:
+    """Return x with 0 above the k-th diagonal of its last two axes."""
+    return _triangle(x, lambda rows, columns: columns <= rows + k)
+
+
+def triu(x: Operand, k: int = 0) -> Value:
+    """Return x with 0 below the k-th diagonal of its last two axes."""
+    return _triangle(x, lambda rows, columns: columns >= rows + k)
+
+
+def _triangle(x: Operand, inside: Callable[[Any, Any], Any]) -> Value:
+    if len(shape_of(x)) < 2:
+        raise ValueError(f"a triangle needs two axes, got shape {shape_of(x)}")
+    rows, columns = (static_axis(x, axis)[1] for axis in (-2, -1))
+    return apply("where", inside(*np.indices((rows, columns))), x, cast(0, kind_of(x)))
 
 
 def slice(  # noqa: A001  the engine's name
