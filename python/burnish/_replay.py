@@ -13,7 +13,7 @@ from .ops.indexing import as_index
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["needed", "replay_program"]
+__all__ = ["constant_of", "needed", "replay_program"]
 
 _DTYPES = {"float": np.float64, "int": np.int32, "bool": np.bool_}
 
@@ -68,7 +68,7 @@ def _written(  # noqa: PLR0917
     if kind == "buffer":
         return trace.buffer(fields["path"], fields["shape"], json.dumps(fields["initializer"]))
     if kind == "constant":
-        return Symbol(trace, trace.program.constant(_constant(fields)))
+        return Symbol(trace, trace.program.constant(constant_of(fields)))
     trace.program.scope(".".join(filter(None, (scope, fields["scope"]))))
     operands = [values[operand].index for operand in fields["inputs"]]
     return Symbol(trace, trace.program.apply(fields["operation"], operands, json.dumps(fields["attributes"])))
@@ -80,7 +80,8 @@ def _input(given: Symbol, fields: dict[str, Any], classes: Mapping[str, int | No
     return as_index(given, classes.get(fields["name"]))  # type: ignore[return-value]
 
 
-def _constant(fields: dict[str, Any]) -> Any:
+def constant_of(fields: dict[str, Any]) -> Any:
+    """Return the numbers of a constant."""
     import base64
 
     numbers = np.frombuffer(base64.b64decode(fields["values"]), dtype="<f8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from . import _compile, _freeze, _storage, _training
+from ._errors import choice
 from ._fit import close_group
 from ._node import has_nodes
 from ._runtime import Core
@@ -354,6 +355,29 @@ class Model(Layer):
     def save_weights(self, path: str | PathLike[str]) -> None:
         """Write parameters and buffers to a plain safetensors file, under their paths."""
         _storage.save_weights(core_of(self).ready(), path)
+
+    def export(self, path: str | PathLike[str], format: str = "onnx") -> None:  # noqa: A002  Keras's name
+        """Write what `predict` computes to a file for other runtimes; see docs/exporting.md.
+
+        Inputs and outputs have the names that they have here ("x", "x.<key>"; "prediction", "prediction.<key>") and a
+        free batch. Needs onnx (`pip install burnish[onnx]`).
+
+        Parameters
+        ----------
+        path : path
+            The file to write.
+        format : {"onnx"}
+            ONNX with float32 numbers and int64 indices, whatever the model computes in.
+
+        Raises
+        ------
+        ValueError
+            If the model uses an operation that the format has no counterpart of.
+        """
+        from . import _onnx
+
+        choice("format", format, ("onnx",))
+        _onnx.export(core_of(self).ready(), path, self.default_name)
 
     def load_weights(self, path: str | PathLike[str], strict: bool = True) -> _storage.Difference:  # noqa: FBT001, FBT002
         """Read parameters and buffers from a safetensors file.

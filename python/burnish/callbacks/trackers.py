@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._errors import choice, integer
+from .._optional import required
 from .tracker import Tracker
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class TensorBoard(Tracker):
         super().__init__(os.path.join(self.log_dir, "figures.jsonl"), timeout=timeout)  # noqa: PTH118
         self.histogram_freq = integer("histogram_freq", histogram_freq, 0)
         self.update_freq = _batches(update_freq)
-        _required("tensorboardX", "tensorboard")
+        required("tensorboardX", "tensorboard")
 
     def start(self, parameters: dict[str, Any]) -> None:
         """Write down how the run trains."""
@@ -179,7 +180,7 @@ class MLflow(Tracker):
         self.tracking_uri = tracking_uri
         self.tags = dict(tags or {})
         self.run_id: str | None = None
-        self._module = _required("mlflow", "mlflow")
+        self._module = required("mlflow", "mlflow")
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Begin anew."""
@@ -266,7 +267,7 @@ class WandB(Tracker):
             "dir": os.fsdecode(directory),
             **options,
         }
-        self._module = _required("wandb", "wandb")
+        self._module = required("wandb", "wandb")
 
     def start(self, parameters: dict[str, Any]) -> None:
         """Begin the run; the console stays the fit's."""
@@ -281,16 +282,6 @@ class WandB(Tracker):
     def finish(self, status: str) -> None:
         """End the run."""
         self._run.finish(exit_code=0 if status == "finished" else 1)
-
-
-def _required(module: str, extra: str) -> Any:
-    """Import a package, now: while the fit runs, that would take its time."""
-    try:
-        return import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name != module:
-            raise
-        raise ModuleNotFoundError(f"{module} is not installed: pip install burnish[{extra}]", name=module) from error
 
 
 def _batches(update_freq: str | int) -> int:

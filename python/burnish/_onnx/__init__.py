@@ -1,0 +1,190 @@
+"""The inference program as an ONNX file, which other runtimes read.
+
+Every operation of the program becomes one or a few nodes, by the table that the families of operations make together.
+The axis of the batch stays free; numbers are float32, whatever the model computes in.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .._optional import required
+from .._replay import constant_of, needed
+from .._structure import flatten
+from ..tensor import Tensor
+from .graph import TYPES, Apply, First, Graph, Operand
+from .table import DRAWN, OPERATIONS, REFUSED
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from os import PathLike
+
+    from .._build import Built
+    from .._data import Array
+    from .._runtime import Runtime
+    from .._value import Shape
+
+__all__ = ["FORMAT_VERSION", "OPSET", "export"]
+
+# The oldest versions that have every operator used here, so that old runtimes read the files too.
+OPSET = 18
+FORMAT_VERSION = 8
+_LARGEST = 2**31 - 2**20  # protobuf's limit, and room for what is not weights
+
+# What only moves numbers: done to weights when they are written, so that they are still weights in the file.
+_MOVES = frozenset({"reshape", "transpose", "slice", "pad", "flip", "cast"})
+
+
+class _Value(NamedTuple):
+    """What a value of the program is."""
+
+    shape: Shape
+    kind: str
+    rows: int  # its first axis that is free is so many times the batch
+
+
+def export(runtime: Runtime, path: str | PathLike[str], name: str) -> None:
+    """Write the evaluation form to a file; see `Model.export`."""
+    onnx = required("onnx", "onnx")
+    weights = runtime.session.state() | runtime.session.averages()
+    graph, inputs, outputs = _Writer(runtime.built, weights).written()
+    size = sum(array.nbytes for array in graph.initializers.values())
+    if size > _LARGEST:
+        raise ValueError(f"an ONNX file holds at most 2 GB, the model's weights need {size / 1e9:.1f} GB")
+    document = _document(onnx, graph, name, inputs, outputs)
+    onnx.checker.check_model(document, full_check=True)
+    Path(os.fsdecode(path)).write_bytes(document.SerializeToString())
+
+
+def _document(onnx: Any, graph: Graph, name: str, inputs: Mapping[str, _Value], outputs: Mapping[str, _Value]) -> Any:
+    make = onnx.helper
+    body = make.make_graph(
+        [make.make_node(node.type, node.inputs, node.outputs, node.name, **node.attributes) for node in graph.nodes],
+        name,
+        [_declared(onnx, name, value) for name, value in inputs.items()],
+        [_declared(onnx, name, value) for name, value in outputs.items()],
+        [onnx.numpy_helper.from_array(array, name) for name, array in graph.initializers.items()],
+    )
+    return make.make_model(
+        body,
+        ir_version=FORMAT_VERSION,
+        opset_imports=[make.make_opsetid("", OPSET)],
+        producer_name="burnish",
+        producer_version=_version(),
+    )
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("burnish")
+    except PackageNotFoundError:  # run from its sources
+        return ""
+
+
+def _declared(onnx: Any, name: str, value: _Value) -> Any:
+    free = "batch" if value.rows == 1 else f"{value.rows} * batch"
+    shape = [free if length is None else length for length in value.shape]
+    return onnx.helper.make_tensor_value_info(name, TYPES[value.kind], shape)
+
+
+class _Writer:
+    """One walk over the program's values, in order."""
+
+    def __init__(self, built: Built, weights: Mapping[str, Array]) -> None:
+        document = json.loads(built.program.to_json())
+        self._program = built.program
+        self._weights = weights
+        self._items: list[dict[str, Any]] = document["values"]
+        self._targets = {name: document["outputs"][name] for name in flatten("", built.outputs).values()}
+        self._inputs = [name for name, *_ in built.program.inputs() if name in flatten("", built.inputs.names).values()]
+        self._graph = Graph([*self._inputs, *self._targets])
+        self._values: dict[int, _Value] = {}
+        self._operands: dict[int, Operand] = {}
+
+    def written(self) -> tuple[Graph, dict[str, _Value], dict[str, _Value]]:
+        """Return the graph with its inputs and outputs."""
+        inputs: dict[str, _Value] = {}
+        wanted = set(needed(self._items, list(self._targets.values())))
+        for index, item in enumerate(self._items):
+            ((source, fields),) = item.items()
+            if source == "input" and fields["name"] in self._inputs:
+                inputs[fields["name"]] = self._typed(index, source, fields)
+            if index in wanted:
+                self._values[index] = self._typed(index, source, fields)
+                self._operands[index] = self._operand(index, source, fields)
+        self._name_outputs()
+        return self._graph, inputs, {name: self._values[index] for name, index in self._targets.items()}
+
+    def _typed(self, index: int, source: str, fields: Mapping[str, Any]) -> _Value:
+        shape = tuple(self._program.shape(index))
+        rows = self._rows(shape, fields) if source == "apply" else 1
+        return _Value(shape, self._program.kind(index), rows)
+
+    def _rows(self, shape: Shape, fields: Mapping[str, Any]) -> int:
+        """Return what the batch is multiplied by in a shape."""
+        if None not in shape:
+            return 1
+        inputs = [self._values[index] for index in fields["inputs"]]
+        if fields["operation"] == "reshape":
+            return _count(inputs[0].shape) * inputs[0].rows // _count(shape)
+        free = [value.rows for value in inputs if None in value.shape]
+        joins = fields["operation"] == "concatenate" and shape[fields["attributes"].get("axis", 0)] is None
+        return sum(free) if joins else max(free)
+
+    def _operand(self, index: int, source: str, fields: dict[str, Any]) -> Operand:
+        shape, kind, _ = self._values[index]
+        if source == "input":
+            return Operand(shape, kind, last=fields["name"])
+        if source == "constant":
+            return Operand(shape, kind, array=constant_of(fields), label="constant")
+        if source != "apply":
+            return Operand(shape, kind, array=self._weights[fields["path"]], label=fields["path"])
+        inputs = [self._operands[operand] for operand in fields["inputs"]]
+        folded = _folded(shape, kind, fields, inputs)
+        return folded or self._applied(Apply(fields["operation"], inputs, fields["attributes"], shape, kind), fields)
+
+    def _applied(self, node: Apply, fields: Mapping[str, Any]) -> Operand:
+        if node.operation not in OPERATIONS:
+            where = f" (layer {fields['scope']!r})" if fields["scope"] else ""
+            why = REFUSED.get(node.operation, "ONNX has no counterpart of it here")
+            raise ValueError(f"the operation {node.operation!r}{where} cannot be exported: {why}")
+        self._graph.scope = fields["scope"]
+        name = OPERATIONS[node.operation](self._graph, node)
+        order = {"first" if isinstance(name, First) else "last": str(name)}
+        return Operand(node.shape, node.kind, **order)
+
+    def _name_outputs(self) -> None:
+        """Let the tensors that are asked for have the outputs' names."""
+        self._graph.scope = ""
+        tensors = {wanted: self._graph.last(self._operands[index]) for wanted, index in self._targets.items()}
+        made = {name for node in self._graph.nodes for name in node.outputs}
+        names: dict[str, str] = {}
+        for wanted, name in tensors.items():
+            if name in names or name not in made:
+                names[self._graph.emit("Identity", name)] = wanted
+            else:
+                names[name] = wanted
+        self._graph.rename(names)
+
+
+def _count(shape: Shape) -> int:
+    count = 1
+    for length in shape:
+        count *= 1 if length is None else length
+    return count
+
+
+def _folded(shape: Shape, kind: str, fields: Mapping[str, Any], inputs: list[Operand]) -> Operand | None:
+    """Compute what depends on constants alone, or only moves a weight."""
+    arrays = [operand.array for operand in inputs if operand.array is not None]
+    constant = all(operand.label == "constant" for operand in inputs)
+    if len(arrays) < len(inputs) or not (constant or fields["operation"] in _MOVES) or fields["operation"] in DRAWN:
+        return None
+    first = Tensor(arrays[0])
+    value = first.emit(fields["operation"], [first, *arrays[1:]], dict(fields["attributes"]))
+    return Operand(shape, kind, array=value.numpy(), label=inputs[0].label)
