@@ -12,7 +12,7 @@ import numpy as np
 
 from . import _burnish
 from ._data import Array, as_array
-from ._errors import nearest
+from ._errors import choice, nearest
 from ._structure import to_plain
 from .metrics import plain
 from .optimizers.base import learning_rate_at, plain_learning_rate
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ._build import Built
     from ._runtime import Core, Runtime
+    from ._torch_weights import Names
 
 __all__ = [
     "Difference",
@@ -65,9 +66,18 @@ def save_weights(runtime: Runtime, path: str | PathLike[str]) -> None:
     _burnish.write_arrays(os.fsdecode(path), runtime.session.state(), {})
 
 
-def load_weights(runtime: Runtime, path: str | PathLike[str], *, strict: bool) -> Difference:
+def load_weights(
+    runtime: Runtime, path: str | PathLike[str], *, strict: bool, layout: str, names: Names | None
+) -> Difference:
     """Read parameters and buffers, all of them if strict."""
     arrays, _ = split_arrays(_burnish.read_arrays(os.fsdecode(path))[0])
+    arrays = {name: _widened(array) for name, array in arrays.items()}
+    if choice("layout", layout, ("burnish", "torch")) == "torch":
+        from ._torch_weights import from_torch
+
+        arrays = from_torch(runtime.built, arrays, names)
+    elif names is not None:
+        raise ValueError('`names` needs `layout="torch"`')
     return set_parameters(runtime, arrays, strict=strict)
 
 
@@ -131,6 +141,11 @@ def document_of(core: Core, built: Built, *, quiet: bool = False) -> dict[str, A
         if compiled is None
         else {"optimizer": compiled.optimizer, "precision": compiled.precision, "seed": compiled.seed},
     }
+
+
+def _widened(array: Array) -> Array:
+    """Return bfloat16, which NumPy lacks and which is read as uint16, as the float32 whose first half it is."""
+    return (array.astype(np.uint32) << 16).view(np.float32) if array.dtype == np.uint16 else array
 
 
 def _floats(array: Array) -> Array:

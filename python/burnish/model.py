@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ._data import Array
     from ._precision import LossScale
+    from ._torch_weights import Names
     from .history import History
     from .optimizers.base import LearningRate
 
@@ -379,13 +380,33 @@ class Model(Layer):
         choice("format", format, ("onnx",))
         _onnx.export(core_of(self).ready(), path, self.default_name)
 
-    def load_weights(self, path: str | PathLike[str], strict: bool = True) -> _storage.Difference:  # noqa: FBT001, FBT002
+    def load_weights(
+        self,
+        path: str | PathLike[str],
+        strict: bool = True,  # noqa: FBT001, FBT002  Keras's form
+        *,
+        layout: str = "burnish",
+        names: Names | None = None,
+    ) -> _storage.Difference:
         """Read parameters and buffers from a safetensors file.
 
         Without `strict`, those that fit are taken. Returns which paths were missing, unexpected or misshapen; with
         `strict`, any of them is a ValueError and the model is as before.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+        strict : bool, default True
+            Whether all must be there and fit.
+        layout : {"burnish", "torch"}
+            Whose names and layouts the file has. "torch": a `state_dict` that safetensors saved; kernels are turned
+            round, statistics renamed, and features behind flattened images put in order. See docs/exporting.md.
+        names : dict or function, optional
+            Where PyTorch's modules are here: a dict of a module's name -> a layer's path (None: leave it out), the
+            longest name that fits counts; or a function of an array's whole name. Without it they have the same names.
         """
-        return _storage.load_weights(core_of(self).ready(), path, strict=strict)
+        return _storage.load_weights(core_of(self).ready(), path, strict=strict, layout=layout, names=names)
 
     def _set_rule(self, pattern: str, *, frozen: bool) -> None:
         core = core_of(self)
