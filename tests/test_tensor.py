@@ -82,6 +82,40 @@ def test_dlpack_both_ways():
     assert np.asarray(tensor, dtype=np.float32).dtype == np.float32
 
 
+class Exchanged:
+    """What speaks DLPack and nothing else."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __dlpack__(self, **options):
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int32", "int64", "uint8", "bool"])
+def test_dlpack_of_any_type_and_layout(dtype):
+    array = np.arange(24).reshape(2, 3, 4).astype(dtype)
+    for view in (array, array[:, ::2], array[::-1, :, 1:3], array.T, array[:0], array[0, 0, 1:2].reshape(())):
+        tensor = bn.from_dlpack(Exchanged(view))
+        assert tensor.dtype == bn.Tensor(view).dtype
+        back = np.from_dlpack(Exchanged(tensor.numpy()))
+        np.testing.assert_array_equal(back, view)
+        assert np.from_dlpack(tensor).dtype == tensor.dtype
+
+
+def test_dlpack_gives_a_copy_that_outlives_the_tensor():
+    tensor = bn.Tensor(np.arange(5.0))
+    array = np.from_dlpack(tensor)
+    assert np.from_dlpack(tensor, copy=True, device="cpu").flags.writeable
+    tensor.free()
+    np.testing.assert_array_equal(array, np.arange(5.0))
+    with pytest.raises(ValueError, match="freed"):
+        np.from_dlpack(tensor)
+
+
 def test_long_chains_are_freed_without_recursion():
     x = bn.Tensor([0.0], requires_grad=True)
     y = x

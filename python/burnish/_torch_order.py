@@ -127,7 +127,7 @@ class _Walk:
                 self._demand(x, order)
 
     def _give(self, inputs: list[int], order: Array) -> None:
-        """Note the order of parameters with one number a feature, also where they are combined, as in a normalisation."""
+        """Note the order of parameters with one number a feature, also of those that are combined, as in BatchNorm."""
         for x in inputs:
             if self._shape(x) == order.shape:
                 self._note(self.orders.outputs, x, order)
