@@ -78,7 +78,7 @@ def _renamed(arrays: Mapping[str, Array], kinds: Mapping[str, str], names: Names
     rename = _renaming(names)
     for source, array in arrays.items():
         name = rename(source)
-        if not isinstance(name, str | None):
+        if not isinstance(name, str | None):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"`names` must give strings or None, got {name!r} for {source!r}")
         if name is None or source.rpartition(".")[2] == _COUNTER:
             continue

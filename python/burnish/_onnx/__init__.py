@@ -155,8 +155,9 @@ class _Writer:
             raise ValueError(f"the operation {node.operation!r}{where} cannot be exported: {why}")
         self._graph.scope = fields["scope"]
         name = OPERATIONS[node.operation](self._graph, node)
-        order = {"first" if isinstance(name, First) else "last": str(name)}
-        return Operand(node.shape, node.kind, **order)
+        if isinstance(name, First):
+            return Operand(node.shape, node.kind, first=str(name))
+        return Operand(node.shape, node.kind, last=name)
 
     def _name_outputs(self) -> None:
         """Let the tensors that are asked for have the outputs' names."""
