@@ -12,6 +12,7 @@ True
 
 from . import (
     callbacks,
+    data,
     initializers,
     layers,
     losses,
@@ -47,6 +48,7 @@ __all__ = [
     "Tensor",
     "callbacks",
     "check_gradients",
+    "data",
     "devices",
     "from_dlpack",
     "gradients",

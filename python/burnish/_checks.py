@@ -13,12 +13,15 @@ if TYPE_CHECKING:
 __all__ = ["check_values"]
 
 
-def check_values(data: Data, built: Built) -> None:
-    """Raise for the first NaN or infinity, label that is no whole number below its classes, or number out of range."""
+def check_values(data: Data, built: Built, rows: Array | None = None) -> None:
+    """Raise for the first NaN or infinity, label that is no whole number below its classes, or number out of range.
+
+    `rows` are the numbers that the rows have in the whole of which these are a part.
+    """
     for name, array in data.inputs.items():
-        _check_finite(name, array)
+        _check_finite(name, array, rows)
         if name in built.classes:
-            _check_labels(name, array, built.classes[name])
+            _check_labels(name, array, built.classes[name], rows)
         if name in built.ranges:
             _check_range(name, array, *built.ranges[name])
 
@@ -31,13 +34,14 @@ def _check_range(name: str, array: Array, low: float | None, high: float | None)
     raise ValueError(f"`{name}` must {wanted} for this loss, got values from {least} to {greatest}")
 
 
-def _check_finite(name: str, array: Array) -> None:
-    place = _burnish.check_finite(array) if array.dtype.kind == "f" else None
-    if place is not None:
-        raise ValueError(f"`{name}` holds {array[place]} at {_place(place)}; check_data=False leaves this check out")
+def _check_finite(name: str, array: Array, rows: Array | None) -> None:
+    found = _burnish.check_finite(array) if array.dtype.kind == "f" else None
+    if found is not None:
+        place = (_row(found[0], rows), *found[1:])
+        raise ValueError(f"`{name}` holds {array[found]} at {_place(place)}; check_data=False leaves this check out")
 
 
-def _check_labels(name: str, array: Array, count: int | None) -> None:
+def _check_labels(name: str, array: Array, count: int | None, rows: Array | None) -> None:
     bad = _burnish.check_labels(array, 2**31 if count is None else count)
     if bad is None:
         return
@@ -45,7 +49,11 @@ def _check_labels(name: str, array: Array, count: int | None) -> None:
     least = "at least 0" if count is None else f"from 0 to {count - 1}"
     numbers = "labels" if name.partition(".")[0] == "y" else "indices"
     whole = "whole numbers" if reason == "fraction" else numbers
-    raise ValueError(f"`{name}` must hold {whole} {least}, got {value:g} at row {row}")
+    raise ValueError(f"`{name}` must hold {whole} {least}, got {value:g} at row {_row(row, rows)}")
+
+
+def _row(row: int, rows: Array | None) -> int:
+    return row if rows is None else int(rows[row])
 
 
 def _place(place: tuple[int, ...]) -> str:

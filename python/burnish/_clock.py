@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator
 
 __all__ = ["Clock"]
 
@@ -26,16 +27,16 @@ class Clock:
         self._spent[what] += seconds
         return seconds
 
-    def waiting(self, pieces: Iterable[T]) -> Iterator[T]:
-        """Give the pieces on, adding up how long they took to come as "data"."""
-        iterator = iter(pieces)
-        while True:
-            since = time.perf_counter()
-            piece = next(iterator, None)
-            self.add("data", since)
-            if piece is None:
-                return
-            yield piece
+    def waiting(self, pieces: Generator[T]) -> Generator[T]:
+        """Give the pieces on, adding up how long they took to come as "data"; closing this closes them."""
+        with closing(pieces):
+            while True:
+                since = time.perf_counter()
+                piece = next(pieces, None)
+                self.add("data", since)
+                if piece is None:
+                    return
+                yield piece
 
     def seconds(self) -> dict[str, float]:
         """Return the seconds so far."""

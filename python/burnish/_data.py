@@ -47,6 +47,11 @@ class Data(NamedTuple):
         """All arrays that the program reads."""
         return {**self.x, **self.y}
 
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all arrays."""
+        return sum(array.nbytes for array in self.inputs.values())
+
     def slice(self, start: int, stop: int) -> Data:
         """Return some of the rows, as views."""
 
@@ -85,8 +90,8 @@ def named(value: Any, name: str) -> tuple[dict[str, Array], Structure[str]]:
     return leaves, skeleton(name, structure)
 
 
-def prepare(x: Any, y: Any, weight: Any, arrange: Callable[[Any], Any]) -> Data:
-    """Name the arrays and check that they have the same, positive number of rows."""
+def prepare(x: Any, y: Any, weight: Any, arrange: Callable[[Any], Any], *, part: bool = False) -> Data:
+    """Name the arrays and check that they have the same, positive number of rows; of a part, all weights may be 0."""
     x_arrays, x_names = named(arrange(x), "x")
     y_arrays, y_names = ({}, None) if y is None else named(y, "y")
     first, rows = next((name, len(array)) for name, array in x_arrays.items())
@@ -97,7 +102,7 @@ def prepare(x: Any, y: Any, weight: Any, arrange: Callable[[Any], Any]) -> Data:
             raise ValueError(f"`{name}` must have {rows} rows like `{first}`, got {len(array)}")
         if array.size == 0:
             raise ValueError(f"`{name}` must hold at least one number a row, got shape {array.shape}")
-    return Data(x_arrays, x_names, y_arrays, y_names, _weight(weight, rows), rows)
+    return Data(x_arrays, x_names, y_arrays, y_names, _weight(weight, rows, part=part), rows)
 
 
 def signature_of(arrays: Mapping[str, Array], names: Structure[str]) -> Signature:
@@ -143,7 +148,7 @@ def _holds_arrays(part: Any) -> bool:
     return len(getattr(part, "shape", ())) > 0
 
 
-def apply_class_weight(data: Data, class_weight: Any) -> Data:
+def apply_class_weight(data: Data, class_weight: Any, *, part: bool = False) -> Data:
     """Multiply the weight of each row by that of its class; classes that are not named keep 1."""
     if class_weight is None:
         return data
@@ -156,7 +161,7 @@ def apply_class_weight(data: Data, class_weight: Any) -> Data:
             raise ValueError(f"`class_weight`: a class must be an integer of at least 0, got {label!r}")
         weight[labels == label] = number(f"class_weight[{label}]", factor, 0)
     weight = weight if data.weight is None else weight * data.weight
-    if not weight.any():
+    if not part and not weight.any():
         raise ValueError("`class_weight` leaves no row with a weight above 0")
     return data._replace(weight=weight)
 
@@ -172,7 +177,7 @@ def _labels(data: Data) -> Array:
     return y.reshape(len(y))
 
 
-def _weight(weight: Any, rows: int) -> Array | None:
+def _weight(weight: Any, rows: int, *, part: bool) -> Array | None:
     if weight is None:
         return None
     array = as_array(weight, "sample_weight")
@@ -181,6 +186,6 @@ def _weight(weight: Any, rows: int) -> Array | None:
     wrong = np.flatnonzero(~(np.isfinite(array) & (array >= 0)))
     if wrong.size:
         raise ValueError(f"`sample_weight` must be finite and not negative, got {array[wrong[0]]} at row {wrong[0]}")
-    if not array.any():
+    if not part and not array.any():
         raise ValueError("`sample_weight` must not be all zero")
     return array

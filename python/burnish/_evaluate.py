@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._data import Array
-from ._structure import Structure, flatten, unflatten
+from ._structure import Structure, flatten, is_sequence, unflatten
 from .metrics import reported
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ._data import Data
+    from ._data import Array, Data
     from ._runtime import Runtime
     from .callbacks.collection import CallbackList
 
@@ -25,14 +24,16 @@ BATCH_SIZE = 256  # forward only: memory is not scarce, and the result does not 
 def evaluate(runtime: Runtime, parts: Iterable[Data], batch_size: int, callbacks: CallbackList) -> dict[str, Any]:
     """Return loss and metrics over all parts; what is no number (a confusion matrix) is not shown to callbacks."""
     callbacks("on_test_begin", {})
-    metrics, means, collected = runtime.built.reported, list[dict[str, float]](), list[dict[str, Array]]()
-    for part in parts:
-        means.append(_evaluate_part(runtime, part, batch_size, callbacks))
-        collected.append(_collected(runtime, part, batch_size))
-    of_all = _combined(means)
-    arrays = {name: np.concatenate([each[name] for each in collected]) for name in collected[0]}
+    if is_sequence(parts):
+        (part,) = parts
+        of_all, arrays = _evaluate_part(runtime, part, batch_size, callbacks), _collected(runtime, part, batch_size)
+    else:
+        sums = _Sums(runtime, batch_size, callbacks)
+        for part in parts:
+            sums.add(part)
+        of_all, arrays = sums.means(), sums.collected()
     logs: dict[str, Any] = {"loss": of_all["loss"]}
-    for each in metrics:
+    for each in runtime.built.reported:
         if each.collected:
             logs[each.name] = each.computed(arrays, arrays["weight"])
         else:
@@ -41,25 +42,81 @@ def evaluate(runtime: Runtime, parts: Iterable[Data], batch_size: int, callbacks
     return logs
 
 
+class _Sums:
+    """Loss and metrics over many parts, added up as the engine does over one, to the same bits."""
+
+    def __init__(self, runtime: Runtime, batch_size: int, callbacks: CallbackList) -> None:
+        self._runtime, self._batch_size, self._callbacks = runtime, batch_size, callbacks
+        self._hooked = callbacks.wants("on_test_batch_begin", "on_test_batch_end")
+        self._names = {"loss": "evaluation.loss"} | {
+            f"metric.{name}": f"evaluation.metric.{name}" for name in runtime.built.metrics
+        }
+        self._collect = list(dict.fromkeys(n for each in runtime.built.reported for n in each.collected.values()))
+        self._totals, self._batches = dict.fromkeys([*self._names, "weight"], 0.0), 0
+        self._collected: list[list[Array]] = []
+
+    def add(self, part: Data) -> None:
+        """Add a part, which is of whole batches unless it is the last one."""
+        for piece in _pieces(part, self._batch_size) if self._hooked else [part]:
+            self._callbacks("on_test_batch_begin", self._batches, {})
+            last = self._add(piece)
+            if self._hooked:
+                weight = last.pop("weight")
+                means = {name: total / (weight or 1.0) for name, total in last.items()}
+                metrics = reported(self._runtime.built.reported, _plain(means), weight)
+                self._callbacks("on_test_batch_end", self._batches, {"loss": means["loss"], **metrics})
+            self._batches += 1
+
+    def means(self) -> dict[str, float]:
+        """Return the weighted means, and the sum of the weights."""
+        weight = self._totals["weight"]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            means = {name: float(np.float64(total) / weight) for name, total in self._totals.items()}
+        return {**means, "weight": weight}
+
+    def collected(self) -> dict[str, Array]:
+        """Return what metrics need of every sample, with the samples' weights."""
+        arrays = [np.concatenate(several) for several in zip(*self._collected, strict=True)]
+        return dict(zip(["weight", *self._collect], arrays, strict=True)) if self._collect else {}
+
+    def _add(self, part: Data) -> dict[str, float]:
+        """Add batch after batch; return the sums of the last one."""
+        names = [*self._names.values(), *self._collect]
+        arrays = self._runtime.session.predict(part.inputs, batch_size=self._batch_size, outputs=names)
+        weight, sums = _weights(part), dict[str, float]()
+        for start in range(0, part.rows, self._batch_size):
+            rows = slice(start, start + self._batch_size)
+            own = weight[rows]
+            pairs = zip(self._names, arrays, strict=False)
+            sums = {name: _sum(values[rows].astype(np.float64), own) for name, values in pairs}
+            sums["weight"] = _sum(np.ones(len(own)), own)
+            self._totals = {name: total + sums[name] for name, total in self._totals.items()}
+        if self._collect:
+            self._collected.append([weight, *arrays[len(self._names) :]])
+        return sums
+
+
+def _sum(values: Array, weight: Array) -> float:
+    """Return the weighted sum, one number after the other, without those that weigh nothing."""
+    products = (values * weight)[weight != 0]
+    return float(np.add.accumulate(products)[-1]) if len(products) else 0.0
+
+
+def _weights(part: Data) -> Array:
+    return np.ones(part.rows) if part.weight is None else part.weight.astype(np.float64)
+
+
 def _collected(runtime: Runtime, part: Data, batch_size: int) -> dict[str, Array]:
     """Return what metrics need of every sample, which takes another pass; with the samples' weights."""
     names = [name for each in runtime.built.reported for name in each.collected.values()]
     if not names:
         return {}
     arrays = runtime.session.predict(part.inputs, batch_size=batch_size, outputs=names)
-    weight = np.ones(part.rows) if part.weight is None else part.weight.astype(np.float64)
-    return {"weight": weight, **dict(zip(names, arrays, strict=True))}
+    return {"weight": _weights(part), **dict(zip(names, arrays, strict=True))}
 
 
 def _plain(means: dict[str, float]) -> dict[str, float]:
     return {name.removeprefix("metric."): mean for name, mean in means.items()}
-
-
-def _combined(parts: list[dict[str, float]]) -> dict[str, float]:
-    if len(parts) == 1:
-        return parts[0]
-    weight = sum(part["weight"] for part in parts)
-    return {name: sum(part[name] * part["weight"] for part in parts) / weight for name in parts[0]}
 
 
 def _evaluate_part(runtime: Runtime, part: Data, batch_size: int, callbacks: CallbackList) -> dict[str, float]:

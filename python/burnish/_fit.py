@@ -5,6 +5,7 @@ from __future__ import annotations
 import numbers
 import time
 import warnings
+from contextlib import closing
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from .metrics import reported
 from .optimizers.base import learning_rate_at, learning_rates, plain_learning_rate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
 
     import numpy.typing as npt
 
@@ -236,7 +237,7 @@ class Run:
         stop = self.callbacks.next_stop(self.step)
         self.pacer.room = None if stop is None else stop - self.step
 
-    def _pieces(self) -> Iterator[Piece]:
+    def _pieces(self) -> Generator[Piece]:
         """Return what is left of the epoch."""
         start = self.position.batch
         if start and self.model.stop_training:
@@ -249,10 +250,11 @@ class Run:
             self._meter, self._monitor = Meter(), EpochMonitor()
         self._counted, self._clock = self.position.batch, Clock()
         self._look_ahead()
-        for piece in self._clock.waiting(self._pieces()):
-            self._piece(epoch, piece)
-            if self.model.stop_training:
-                break
+        with closing(self._clock.waiting(self._pieces())) as pieces:
+            for piece in pieces:
+                self._piece(epoch, piece)
+                if self.model.stop_training:
+                    break
         self._counted = None
         made = close_group(self.core, self.runtime)
         columns, tables = split_records(made)
@@ -287,9 +289,8 @@ class Run:
         logs = self._meter.means(runtime.built.reported)
         if self.hooked:
             self.callbacks("on_train_batch_end", batch, logs)
-        rows = piece.batch_size if piece.order is None else len(piece.order)
         rate = float(records["learning_rate"][-1])
-        self.callbacks.progress(self.position.batch, {**logs, "learning_rate": rate}, rows)
+        self.callbacks.progress(self.position.batch, {**logs, "learning_rate": rate}, piece.rows)
         for checkpoint in self.callbacks.checkpoints:
             checkpoint.after_batches(self)
         runtime.session.signalled()

@@ -10,11 +10,13 @@ from . import _burnish
 from ._data import Array, Data, apply_class_weight, check_signature, prepare, signature_of
 from ._errors import named
 from ._structure import is_sequence
+from .data.augmentation import augmented
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Sequence
 
     from ._build import Built
+    from .data.augmentation import Augmentation
 
 __all__ = ["ArraySource", "BatchSource", "Pacer", "Piece", "Source", "check_data_signature", "unpack"]
 
@@ -27,6 +29,11 @@ class Piece(NamedTuple):
     weight: Array | None
     batch_size: int
     batches: int
+
+    @property
+    def rows(self) -> int:
+        """How many rows are trained on."""
+        return len(next(iter(self.inputs.values()))) if self.order is None else len(self.order)
 
 
 class Pacer:
@@ -56,7 +63,7 @@ class Source(Protocol):
 
     steps: int | None
 
-    def pieces(self, epoch: int, pacer: Pacer, start: int = 0) -> Iterator[Piece]:
+    def pieces(self, epoch: int, pacer: Pacer, start: int = 0) -> Generator[Piece]:
         """Return the pieces of an epoch from a batch on."""
         ...
 
@@ -79,7 +86,7 @@ class ArraySource:
         """Return what decides which rows a batch has."""
         return {"batch_size": self.batch_size, "rows": self.data.rows, "shuffle": self._seed is not None}
 
-    def pieces(self, epoch: int, pacer: Pacer, start: int = 0) -> Iterator[Piece]:
+    def pieces(self, epoch: int, pacer: Pacer, start: int = 0) -> Generator[Piece]:
         """Return the pieces of an epoch from a batch on."""
         order, size, done = self._order(epoch), self.batch_size, start
         while done < self._batches:
@@ -97,10 +104,18 @@ class ArraySource:
 class BatchSource:
     """An iterable of `(x, y)` or `(x, y, sample_weight)`, read once an epoch; each is one batch."""
 
-    def __init__(self, batches: Any, arrange: Callable[[Any], Any], class_weight: Any = None) -> None:
+    def __init__(
+        self,
+        batches: Any,
+        arrange: Callable[[Any], Any],
+        class_weight: Any = None,
+        augment: Sequence[Augmentation] = (),
+        seed: int = 0,
+    ) -> None:
         self._batches = batches
         self._arrange = arrange
         self._class_weight = class_weight
+        self._augment, self._seed = augment, seed
         self._built: Built | None = None
         self._check: Callable[[Data], None] | None = None
         self._iterator = iter(batches)
@@ -121,7 +136,7 @@ class BatchSource:
                 self._prepared(index, batch)
             self._check = None
 
-    def data(self) -> Iterator[Data]:
+    def data(self) -> Generator[Data]:
         """Return the batches; the first pass goes on from the batch that was looked at."""
         if self._iterator is None:
             self._iterator = iter(self._batches)
@@ -138,17 +153,28 @@ class BatchSource:
 
     def description(self) -> dict[str, Any]:
         """Return what decides which rows a batch has, as far as it is known."""
-        return {"batch_size": None, "rows": None, "shuffle": None}
+        augment = {"augment": [each.name for each in self._augment]} if self._augment else {}
+        return {"batch_size": None, "rows": None, "shuffle": None, **augment}
 
-    def pieces(self, epoch: int, pacer: Pacer, start: int = 0) -> Iterator[Piece]:  # noqa: ARG002  its own order
+    def pieces(self, epoch: int, pacer: Pacer, start: int = 0) -> Generator[Piece]:  # noqa: ARG002  its own order
         """Return the pieces of an epoch from a batch on; those before it are read and left out."""
-        read = 0
-        for data in self.data():
+        read = rows = 0
+        for batch in self.data():
             read += 1
             if read > start:
+                data = self._augmented(batch, rows, epoch)
                 yield Piece(data.inputs, None, data.weight, data.rows, 1)
+            rows += batch.rows
         if read < start:
             raise ValueError(f"`x` gave {read} batches, but {start} of this epoch were done before the checkpoint")
+
+    def _augmented(self, data: Data, first: int, epoch: int) -> Data:
+        if not self._augment:
+            return data
+        changed = augmented(data, np.arange(first, first + data.rows), self._augment, self._seed, epoch)
+        if self._built is not None:
+            check_data_signature(changed, self._built)
+        return changed
 
     def _prepared(self, index: int, batch: Any) -> Data:
         with named(f"batch {index}"):

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from ._checks import check_values
-from ._data import Array, Data, apply_class_weight, is_batches, prepare, signature_of, split
-from ._errors import boolean, integer, named, number
+from ._data import Array, Data, apply_class_weight
+from ._errors import boolean, integer, number
 from ._evaluate import BATCH_SIZE
 from ._evaluate import evaluate as _evaluate
 from ._evaluate import predict as _predict
+from ._feed import Request, built_for, compiled_of, evaluated, predicted, training, validation, whole
 from ._fit import Run, train_piece
 from ._resume import adopt_rules, check, find, settings_of
-from ._sources import ArraySource, BatchSource, Piece, check_data_signature, unpack
+from ._sources import Piece
+from ._stream import check_parts
 from .callbacks.base import Callback
 from .callbacks.collection import CallbackList
 from .callbacks.progress import progress
@@ -22,14 +23,13 @@ from .metrics import reported
 from .optimizers.base import learning_rate_at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Mapping
 
-    from ._compile import Compiled
     from ._runtime import Core, Runtime
     from ._structure import Structure
     from .model import Model
 
-__all__ = ["built_for_batches", "evaluate", "fit", "predict", "ready", "train_on_batch"]
+__all__ = ["evaluate", "fit", "predict", "ready", "train_on_batch"]
 
 
 def fit(
@@ -51,9 +51,10 @@ def fit(
     resume_from: Any,
     validation_batch_size: Any,
     check_data: Any,
+    augment: Any,
 ) -> History:
     """Check, build and run; see `Model.fit`."""
-    compiled = _compiled(core)
+    compiled = compiled_of(core)
     batch_size, epochs = integer("batch_size", batch_size, 1), integer("epochs", epochs, 0)
     initial_epoch = integer("initial_epoch", initial_epoch, 0)
     validation_batch_size = _evaluation_size("validation_batch_size", validation_batch_size)
@@ -62,32 +63,27 @@ def fit(
     callbacks = _listed(callbacks)
     printing = progress(verbose, callbacks)
     _one_validation(validation_data, fraction)
+    request = Request(
+        batch_size=batch_size,
+        validation_batch_size=validation_batch_size,
+        fraction=fraction,
+        epochs=epochs - initial_epoch,
+        class_weight=class_weight,
+        augment=augment,
+        shuffle=shuffle,
+        check_data=check_data,
+    )
     stored = None if resume_from is None else find(resume_from)
     with core.unchanged_on_error():
         if stored is not None:
             adopt_rules(core, stored)
-        if is_batches(x):
-            _no_arrays_beside_batches(y, sample_weight, fraction)
-            _check_batch(compiled, batch_size, None)
-            source = _batch_source(core, x, class_weight, epochs - initial_epoch)
-            runtime = _built_for(core, source.first)
-            _check(source.first, runtime, check_data=check_data)
-            source.expect(runtime.built, check=_checker(runtime, check_data=check_data))
-            held_out = None
-        else:
-            data = _whole(core, x, y, sample_weight)
-            data, held_out = split(data, fraction) if fraction else (data, None)
-            _check_batch(compiled, batch_size, data.rows)
-            data = apply_class_weight(data, class_weight)
-            runtime = _built_for(core, data)
-            _check(data, runtime, check_data=check_data)
-            source = ArraySource(data, batch_size, compiled.seed, shuffle=shuffle)
+        source, runtime, held_out = training(core, compiled, x, y, sample_weight, request)
         _check_classes(class_weight, runtime)
-        times = epochs - initial_epoch
-        validation = _validation(core, runtime, validation_data, held_out, times, check_data=check_data)
+        given = validation(core, runtime, validation_data, request.epochs, validation_batch_size, check_data=check_data)
+        validated = held_out if given is None else given
         params = {"epochs": epochs, "steps": source.steps, "verbose": verbose}
         several = CallbackList([*callbacks, *printing], model, params)
-        several.check_monitors(_log_names(runtime, validated=validation is not None))
+        several.check_monitors(_log_names(runtime, validated=validated is not None))
         core.position.updates_per_epoch = -(-(source.steps or 0) // compiled.accumulate)
         learning_rate_at(core.learning_rate, core.position)
         settings = settings_of(core, source, initial_epoch)
@@ -101,29 +97,19 @@ def fit(
         core.learning_rate = core.left_rate[1]
     model.stop_training = False
     model.history = history = History()
-    run = Run(model, core, source, validation, validation_batch_size, several, history, settings)
+    run = Run(model, core, source, validated, validation_batch_size, several, history, settings)
     run.run(initial_epoch, epochs, stored)
     return history
 
 
 def ready(core: Core, x: Any, y: Any, sample_weight: Any) -> tuple[Runtime, Data]:
     """Check, build, and return the model's runtime with the data."""
-    _compiled(core)
+    compiled_of(core)
     with core.unchanged_on_error():
-        data = _whole(core, x, y, sample_weight)
-        runtime = _built_for(core, data)
-        _check(data, runtime, check_data=True)
+        data = whole(core, x, y, sample_weight)
+        runtime = built_for(core, data)
+        check_parts(data, runtime.built)
     return runtime, data
-
-
-def built_for_batches(core: Core, source: BatchSource) -> Runtime:
-    """Check and build for batches, which are checked as they come, and return the model's runtime."""
-    _compiled(core)
-    with core.unchanged_on_error():
-        runtime = _built_for(core, source.first)
-        _check(source.first, runtime, check_data=True)
-        source.expect(runtime.built, check=_checker(runtime, check_data=True))
-    return runtime
 
 
 def train_on_batch(core: Core, x: Any, y: Any, sample_weight: Any, class_weight: Any) -> dict[str, float]:
@@ -143,22 +129,13 @@ def evaluate(  # noqa: PLR0917
     model: Model, core: Core, x: Any, y: Any, batch_size: Any, sample_weight: Any, callbacks: Any, *, check_data: bool
 ) -> dict[str, Any]:
     """Check, build and evaluate; see `Model.evaluate`."""
-    _compiled(core)
+    compiled_of(core)
     size = _evaluation_size("batch_size", batch_size)
     check_data = boolean("check_data", check_data)
     several = CallbackList(_listed(callbacks), model, {})
     with core.unchanged_on_error():
-        if is_batches(x):
-            _no_arrays_beside_batches(y, sample_weight, 0.0)
-            source = _batch_source(core, x, None, 1)
-            runtime = _built_for(core, source.first)
-            _check(source.first, runtime, check_data=check_data)
-            source.expect(runtime.built, check=_checker(runtime, check_data=check_data))
-            return _evaluate(runtime, source.data(), size, several)
-        data = _whole(core, x, y, sample_weight)
-        runtime = _built_for(core, data)
-        _check(data, runtime, check_data=check_data)
-        return _evaluate(runtime, [data], size, several)
+        runtime, parts = evaluated(core, x, y, sample_weight, size, check_data=check_data)
+        return _evaluate(runtime, parts, size, several)
 
 
 def predict(model: Model, core: Core, x: Any, batch_size: Any, callbacks: Any, *, check_data: bool) -> Structure[Array]:
@@ -166,32 +143,9 @@ def predict(model: Model, core: Core, x: Any, batch_size: Any, callbacks: Any, *
     size = _evaluation_size("batch_size", batch_size)
     check_data = boolean("check_data", check_data)
     several = CallbackList(_listed(callbacks), model, {})
-    parts = _inputs_of(core, iter(x)) if is_batches(x) else iter([_inputs(core, x)])
-    first = next(parts, None)
-    if first is None:
-        raise ValueError("`x` must give at least one batch, got none")
     with core.unchanged_on_error():
-        runtime = core.ensure(signature_of(first.x, first.x_names), None)
-        return _predict(runtime, _checked_parts(first, parts, runtime, check_data=check_data), size, several)
-
-
-def _compiled(core: Core) -> Compiled:
-    if core.compiled is None:
-        raise ValueError("the model has no loss yet: call compile first")
-    return core.compiled
-
-
-def _check_batch(compiled: Compiled, batch_size: int, rows: int | None) -> None:
-    """Raise if the optimizer needs the whole set as one batch and that is not what comes; no `rows`: batches."""
-    if not compiled.full_batch or (rows is not None and batch_size >= rows):
-        return
-    name = compiled.optimizer["name"]
-    wanted = (
-        f"`x` must be arrays, not batches, with {name}"
-        if rows is None
-        else f"`batch_size` must be at least {rows}, the number of rows, with {name}, got {batch_size}"
-    )
-    raise ValueError(f"{wanted}: each update needs the loss of the whole set")
+        runtime, parts = predicted(core, x, size, check_data=check_data)
+        return _predict(runtime, parts, size, several)
 
 
 def _evaluation_size(argument: str, size: Any) -> int:
@@ -211,46 +165,6 @@ def _one_validation(validation_data: Any, fraction: float) -> None:
         raise ValueError("give either `validation_data` or `validation_split`, not both")
 
 
-def _no_arrays_beside_batches(y: Any, sample_weight: Any, fraction: float) -> None:
-    for argument, given in (("y", y), ("sample_weight", sample_weight), ("validation_split", fraction or None)):
-        if given is not None:
-            raise ValueError(
-                f"`{argument}` must be left out when `x` is an iterable of batches, which holds everything"
-            )
-
-
-def _batch_source(core: Core, batches: Any, class_weight: Any, epochs: int) -> BatchSource:
-    """Return a source that can be read as many times as there are epochs."""
-    source = BatchSource(batches, core.arrange, class_weight)
-    if source.once and epochs > 1:
-        raise ValueError(
-            f"`x` is an iterator, which gives its batches once, but {epochs} epochs were asked for; "
-            "give a list of batches or an object with __iter__"
-        )
-    return source
-
-
-def _whole(core: Core, x: Any, y: Any, sample_weight: Any) -> Data:
-    data = prepare(x, y, sample_weight, core.arrange)
-    if data.y_names is None:
-        raise ValueError("`y` is needed for the loss, got None")
-    return data
-
-
-def _inputs(core: Core, x: Any) -> Data:
-    return prepare(x, None, None, core.arrange)
-
-
-def _inputs_of(core: Core, batches: Iterator[Any]) -> Iterator[Data]:
-    return (_inputs(core, batch) for batch in batches)
-
-
-def _built_for(core: Core, data: Data) -> Runtime:
-    if data.y_names is None:
-        raise ValueError("`y` is needed for the loss, got None")
-    return core.ensure(signature_of(data.x, data.x_names), signature_of(data.y, data.y_names))
-
-
 def _check_classes(class_weight: Mapping[int, float] | None, runtime: Runtime) -> None:
     """Raise for a class that no label can be."""
     count = runtime.built.classes.get("y")
@@ -264,43 +178,3 @@ def _log_names(runtime: Runtime, *, validated: bool) -> list[str]:
     metrics = [each for each in runtime.built.reported if each.logged]
     names = ["loss", *(each.name for each in metrics if each.columns)]
     return [*names, "val_loss", *(f"val_{each.name}" for each in metrics)] if validated else names
-
-
-def _check(data: Data, runtime: Runtime, *, check_data: bool) -> None:
-    if check_data:
-        check_values(data, runtime.built)
-
-
-def _checker(runtime: Runtime, *, check_data: bool) -> Callable[[Data], None]:
-    return lambda data: _check(data, runtime, check_data=check_data)
-
-
-def _checked_parts(first: Data, rest: Iterator[Data], runtime: Runtime, *, check_data: bool) -> Iterable[Data]:
-    _check(first, runtime, check_data=check_data)
-    yield first
-    for part in rest:
-        check_data_signature(part, runtime.built)
-        _check(part, runtime, check_data=check_data)
-        yield part
-
-
-def _validation(
-    core: Core, runtime: Runtime, given: Any, held_out: Data | None, epochs: int, *, check_data: bool
-) -> Callable[[], Iterable[Data]] | None:
-    """Return what gives the validation data of an epoch, checked now."""
-    if held_out is not None:
-        _check(held_out, runtime, check_data=check_data)
-        return lambda: [held_out]
-    if given is None:
-        return None
-    with named("`validation_data`"):
-        if is_batches(given):
-            source = _batch_source(core, given, None, epochs)
-            check_data_signature(source.first, runtime.built)
-            _check(source.first, runtime, check_data=check_data)
-            source.expect(runtime.built, check=_checker(runtime, check_data=check_data))
-            return source.data
-        data = _whole(core, *unpack(given, "it"))
-        check_data_signature(data, runtime.built)
-        _check(data, runtime, check_data=check_data)
-        return lambda: [data]

@@ -190,6 +190,7 @@ class Model(Layer):
         resume_from: str | PathLike[str] | None = None,
         validation_batch_size: int | None = None,
         check_data: bool = True,
+        augment: Any = None,
     ) -> History:
         """Train, and return the history (which `self.history` holds already while the fit runs).
 
@@ -198,13 +199,14 @@ class Model(Layer):
         x, y : array_like, or dict or tuple of them
             Rows of samples and targets: anything `numpy.asarray` takes, of any float up to 64 bits, integers or
             booleans, in any memory layout. They are read where they lie, row by row; changing them during the fit gives
-            undefined numbers. Instead, `x` may be an iterable of batches `(x, y)` or `(x, y, sample_weight)`, read once
+            undefined numbers. Large memory-mapped arrays are read from their file ahead of their use. Instead, `x` may
+            be a dataset of `bn.data`, or an iterable of batches `(x, y)` or `(x, y, sample_weight)` that is read once
             an epoch.
         batch_size : int, default 32
             Rows of one batch; the last one may be smaller.
         epochs : int, default 1
             The epoch to stop before, counted from `initial_epoch`.
-        validation_data : tuple (x, y) or (x, y, sample_weight), or an iterable of batches, optional
+        validation_data : tuple (x, y) or (x, y, sample_weight), a dataset, or an iterable of batches, optional
             What to evaluate on after each epoch.
         validation_split : float in [0, 1), default 0
             The part of the rows, the last ones, to hold out for that.
@@ -227,7 +229,11 @@ class Model(Layer):
         validation_batch_size : int, optional
             Rows at once in validation (default 256); memory only.
         check_data : bool, default True
-            Whether the data is searched for NaN and infinity, and labels for being classes, before the first step.
+            Whether the data is searched for NaN and infinity, and labels for being classes, before the first step;
+            datasets and iterables in the first epoch, as they are read.
+        augment : function or list of function, optional
+            Random changes of training samples, as `bn.data.random_flip()`: `(sample, generator) -> sample`, where the
+            NumPy generator is one of that sample and epoch. Validation data stays as it is.
 
         Raises
         ------
@@ -255,6 +261,7 @@ class Model(Layer):
             resume_from=resume_from,
             validation_batch_size=validation_batch_size,
             check_data=check_data,
+            augment=augment,
         )
 
     def train_on_batch(

@@ -12,6 +12,8 @@ from .._copy import copied_session
 from .._data import named
 from .._errors import boolean, integer
 from .._sources import ArraySource, BatchSource, unpack
+from .._stream import StreamSource
+from .._structure import is_sequence
 from ..callbacks.base import Callback
 from ..model import core_of
 from ._data import Sample, examine_data
@@ -180,17 +182,19 @@ def _trained_weights(model: Model) -> dict[str, Array]:
 def _sample_of(run: Run) -> Sample:
     """Return the data of a fit: its arrays, or its first batch."""
     source = run.source
-    data = source.data if isinstance(source, ArraySource) else cast("BatchSource", source).first
+    if isinstance(source, StreamSource):
+        data = source.sample()
+    else:
+        data = source.data if isinstance(source, ArraySource) else cast("BatchSource", source).first
     labels = frozenset(name for name in data.y if name in run.runtime.built.classes)
     return Sample(data.x, data.y, _validation_of(run), labels)
 
 
 def _validation_of(run: Run) -> dict[str, Array] | None:
-    whole = isinstance(run.source, ArraySource)
-    if run.validation is None or not whole or isinstance(getattr(run.validation, "__self__", None), BatchSource):
+    if run.validation is None or not isinstance(run.source, ArraySource):
         return None
-    parts = list(run.validation())
-    return parts[0].x
+    parts = run.validation()
+    return parts[0].x if is_sequence(parts) else None
 
 
 def _given(x: Any, y: Any, validation_data: Any, model: Model | None) -> Sample:
