@@ -30,18 +30,17 @@ class FileRows:
         self._close = weakref.finalize(self, os.close, self._file)
 
     def read(self, rows: Array) -> Array:
-        """Return some rows as an array of their own."""
-        bytes_read = np.empty((len(rows), self._span), np.uint8)
-        target = memoryview(bytes_read).cast("B")
+        """Return some rows, at least one, as an array of their own."""
+        bytes_read = np.empty(len(rows) * self._span, np.uint8)
+        target = bytes_read.data
         starts = self._offset + self._low + rows * self._strides[0]
-        if len(rows) and (starts[1:] - starts[:-1] == self._span).all():
+        if (starts[1:] - starts[:-1] == self._span).all():
             self._fill(target, int(starts[0]))
         else:
-            # In the order of the file, which is kinder to disks.
-            for place in np.argsort(starts, kind="stable").tolist():
-                self._fill(target[place * self._span : (place + 1) * self._span], int(starts[place]))
+            order = np.argsort(starts, kind="stable")  # the file's order, which is kinder to disks
+            self._fill_each(target, order.tolist(), starts[order].tolist())
         shape, strides = (len(rows), *self._shape[1:]), (self._span, *self._strides[1:])
-        return np.ndarray(shape, self._dtype, bytes_read.data, -self._low, strides)
+        return np.ndarray(shape, self._dtype, target, -self._low, strides)
 
     def agrees(self, array: Array) -> bool:
         """Say whether some rows of the array are those of the file, which may have been replaced."""
@@ -55,6 +54,13 @@ class FileRows:
         """Close the file."""
         self._close()
 
+    def _fill_each(self, target: memoryview, places: list[int], starts: list[int]) -> None:
+        file, span = self._file, self._span
+        for place, start in zip(places, starts, strict=True):
+            part = target[place * span : place * span + span]
+            if _read_at(file, part, start) < span:
+                self._fill(part, start)
+
     def _fill(self, target: memoryview, start: int) -> None:
         done = 0
         while done < len(target):
@@ -64,13 +70,18 @@ class FileRows:
             done += count
 
 
-def _read_at(file: int, target: memoryview, start: int) -> int:
-    if hasattr(os, "preadv"):
-        return os.preadv(file, [target], start)
-    os.lseek(file, start, os.SEEK_SET)
-    content = os.read(file, len(target))
-    target[: len(content)] = content
-    return len(content)
+if hasattr(os, "preadv"):
+
+    def _read_at(file: int, target: memoryview, start: int) -> int:
+        return os.preadv(file, (target,), start)
+
+else:
+
+    def _read_at(file: int, target: memoryview, start: int) -> int:
+        os.lseek(file, start, os.SEEK_SET)
+        content = os.read(file, len(target))
+        target[: len(content)] = content
+        return len(content)
 
 
 def file_rows(array: Array) -> FileRows | None:
