@@ -48,7 +48,7 @@ def train(folder, extra=(), *, every=4, epochs=7, x=X, y=Y, model=None, **option
     """Begin the run in a folder, or go on with it."""
     model = network() if model is None else model
     arguments = {"batch_size": 16, "validation_split": 0.2, "verbose": 0, **options}
-    if y is None:
+    if y is None and not isinstance(x, bn.data.Dataset):
         del arguments["batch_size"], arguments["validation_split"]
     model.fit(
         x, y, epochs=epochs, callbacks=[*watchers(folder, every), *extra], resume_from=folder / "run", **arguments

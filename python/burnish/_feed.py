@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ._checks import check_values
 from ._data import Array, Data, apply_class_weight, is_batches, prepare, signature_of, split
 from ._errors import named
+from ._evaluate import BATCH_SIZE
 from ._sources import BatchSource, check_data_signature, unpack
 from ._stream import StreamSource, array_source, check_parts, parts
 from .data.augmentation import augmentations
@@ -24,7 +25,6 @@ __all__ = [
     "Feed",
     "Request",
     "built_for",
-    "built_for_batches",
     "compiled_of",
     "evaluated",
     "predicted",
@@ -46,13 +46,13 @@ class Request(NamedTuple):
     """What the arguments of a fit say of its data."""
 
     batch_size: int
-    validation_batch_size: int
-    fraction: float
-    epochs: int
-    class_weight: Any
-    augment: Any
-    shuffle: bool
-    check_data: bool
+    validation_batch_size: int = BATCH_SIZE
+    fraction: float = 0.0
+    epochs: int = 1
+    class_weight: Any = None
+    augment: Any = None
+    shuffle: bool = True
+    check_data: bool = True
 
 
 def training(  # noqa: PLR0917
@@ -112,7 +112,7 @@ def _of_batches(core: Core, compiled: Compiled, x: Any, beside: tuple[Any, Any],
     _check_batch(compiled, request.batch_size, None)
     augment = augmentations(request.augment)
     source = _batch_source(core, x, request.class_weight, request.epochs, augment, compiled.seed)
-    return Feed(source, built_for_batches(core, source, check_data=request.check_data), None)
+    return Feed(source, _built_for_batches(core, source, check_data=request.check_data), None)
 
 
 def validation(
@@ -149,7 +149,7 @@ def evaluated(
     if is_batches(x):
         _nothing_beside((y, sample_weight), "an iterable of batches")
         source = _batch_source(core, x, None, 1)
-        return built_for_batches(core, source, check_data=check_data), source.data()
+        return _built_for_batches(core, source, check_data=check_data), source.data()
     data = whole(core, x, y, sample_weight)
     runtime = built_for(core, data)
     _check(data, runtime, check_data=check_data)
@@ -191,20 +191,20 @@ def built_for(core: Core, data: Data) -> Runtime:
     return core.ensure(signature_of(data.x, data.x_names), signature_of(data.y, data.y_names))
 
 
-def built_for_batches(core: Core, source: BatchSource, *, check_data: bool) -> Runtime:
-    """Return the model built for batches, which are checked as they come."""
-    runtime = built_for(core, source.first)
-    _check(source.first, runtime, check_data=check_data)
-    source.expect(runtime.built, check=_checker(runtime, check_data=check_data))
-    return runtime
-
-
 def whole(core: Core, x: Any, y: Any, sample_weight: Any) -> Data:
     """Return arrays with their targets."""
     data = prepare(x, y, sample_weight, core.arrange)
     if data.y_names is None:
         raise ValueError("`y` is needed for the loss, got None")
     return data
+
+
+def _built_for_batches(core: Core, source: BatchSource, *, check_data: bool) -> Runtime:
+    """Return the model built for batches, which are checked as they come."""
+    runtime = built_for(core, source.first)
+    _check(source.first, runtime, check_data=check_data)
+    source.expect(runtime.built, check=_checker(runtime, check_data=check_data))
+    return runtime
 
 
 def _expecting(core: Core, source: StreamSource, *, check_data: bool) -> Runtime:

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .. import _training
 from .._copy import copied_session, untouched
 from .._data import is_batches
 from .._errors import integer, number
-from .._feed import built_for_batches, compiled_of
-from .._sources import BatchSource, Pacer
-from .._stream import array_source
+from .._feed import Request, compiled_of, training
+from .._sources import Pacer
 from ..model import core_of
 from ._curve import diverged, drawn, read
 
@@ -127,20 +125,14 @@ def find_learning_rate(
 
 
 def _ready(core: Core, x: Any, y: Any, sample_weight: Any, batch_size: int) -> tuple[Runtime, Source]:
-    if not is_batches(x):
-        runtime, data = _training.ready(core, x, y, sample_weight)
-        seed = 0 if runtime.built.compiled is None else runtime.built.compiled.seed
-        return runtime, array_source(data, batch_size, seed, shuffle=True)
-    if iter(x) is x:
+    compiled = compiled_of(core)
+    if is_batches(x) and iter(x) is x:
         raise ValueError(
             "`x` must give its batches every time it is iterated over, got an iterator, which gives them once"
         )
-    if y is not None or sample_weight is not None:
-        raise ValueError("`y` and `sample_weight` must be left out when `x` is an iterable of batches")
-    compiled_of(core)
-    source = BatchSource(x, core.arrange)
     with core.unchanged_on_error():
-        return built_for_batches(core, source, check_data=True), source
+        feed = training(core, compiled, x, y, sample_weight, Request(batch_size))
+    return feed.runtime, feed.source
 
 
 def _sweep(core: Core, runtime: Runtime, source: Source, rates: npt.NDArray[np.float64]) -> list[float]:
