@@ -8,6 +8,7 @@ import numpy as np
 
 from ._build import Signature
 from ._errors import number
+from ._frames import column_array, column_names, frame_array, is_arrow, opened
 from ._structure import Structure, flatten, is_dict, is_sequence, skeleton
 from .losses import show
 
@@ -67,11 +68,9 @@ def as_array(value: Any, name: str) -> Array:
     """Return a view of the numbers; raise for what does not hold numbers."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"`{name}` must be a plain array, got a masked one; fill it, or give `sample_weight`")
-    try:
-        dlpack = not hasattr(value, "__array__") and hasattr(value, "__dlpack__")
-        array = np.from_dlpack(value) if dlpack else np.asarray(value)
-    except (ValueError, TypeError, BufferError, RuntimeError) as error:
-        raise TypeError(f"`{name}` must be an array of numbers, got {type(value).__name__}: {error}") from error
+    value = opened(value, name)
+    names = column_names(value)
+    array = _viewed(value, name) if names is None else frame_array(value, names, name)
     if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
         raise TypeError(
             f"`{name}` must hold numbers (float16 to float64, integers or booleans), got dtype {array.dtype}"
@@ -79,6 +78,15 @@ def as_array(value: Any, name: str) -> Array:
     if array.ndim == 0:
         raise ValueError(f"`{name}` must have an axis of rows, got a single number")
     return array
+
+
+def _viewed(value: Any, name: str) -> Array:
+    try:
+        dlpack = not hasattr(value, "__array__") and hasattr(value, "__dlpack__")
+        array = np.from_dlpack(value) if dlpack else np.asarray(value)
+    except (ValueError, TypeError, BufferError, RuntimeError) as error:
+        raise TypeError(f"`{name}` must be an array of numbers, got {type(value).__name__}: {error}") from error
+    return column_array(value, name) if array.dtype == object and hasattr(value, "to_numpy") else array
 
 
 def named(value: Any, name: str) -> tuple[dict[str, Array], Structure[str]]:
@@ -136,6 +144,8 @@ def is_batches(x: Any) -> bool:
     """Say whether `x` is an iterable of batches rather than arrays."""
     if isinstance(x, (dict, tuple, np.ndarray)) or hasattr(x, "__array__") or hasattr(x, "__dlpack__"):
         return False
+    if is_arrow(x) or column_names(x) is not None:
+        return False
     if is_sequence(x):
         return bool(x) and all(is_sequence(batch) and bool(batch) and all(map(_holds_arrays, batch)) for batch in x)
     return hasattr(x, "__iter__") and not isinstance(x, (str, bytes))
@@ -145,7 +155,7 @@ def _holds_arrays(part: Any) -> bool:
     """Say whether this is an array with axes, or a tuple or dict of such; lists of numbers are not."""
     if is_dict(part) or is_sequence(part):
         return bool(part) and all(map(_holds_arrays, part.values() if is_dict(part) else part))
-    return len(getattr(part, "shape", ())) > 0
+    return len(getattr(part, "shape", ())) > 0 or is_arrow(part)
 
 
 def apply_class_weight(data: Data, class_weight: Any, *, part: bool = False) -> Data:

@@ -9,6 +9,7 @@ from ._checks import check_values
 from ._data import Array, Data, apply_class_weight, is_batches, prepare, signature_of, split
 from ._errors import named
 from ._evaluate import BATCH_SIZE
+from ._frames import in_order
 from ._sources import BatchSource, check_data_signature, unpack
 from ._stream import StreamSource, array_source, check_parts, parts
 from .data.augmentation import augmentations
@@ -94,7 +95,7 @@ def _of_dataset(core: Core, compiled: Compiled, dataset: Dataset, beside: tuple[
         dataset,
         request.batch_size,
         compiled.seed,
-        core.arrange,
+        core.arranged,
         augment,
         request.class_weight,
         shuffle=request.shuffle,
@@ -102,7 +103,7 @@ def _of_dataset(core: Core, compiled: Compiled, dataset: Dataset, beside: tuple[
     runtime = _expecting(core, source, check_data=request.check_data)
     if held_out is None:
         return Feed(source, runtime, None)
-    rest = StreamSource(held_out, request.validation_batch_size, arrange=core.arrange)
+    rest = StreamSource(held_out, request.validation_batch_size, arrange=core.arranged)
     _expecting(core, rest, check_data=request.check_data)
     return Feed(source, runtime, lambda: rest.parts(request.validation_batch_size))
 
@@ -123,7 +124,7 @@ def validation(
         return None
     with named("`validation_data`"):
         if isinstance(given, Dataset):
-            stream = StreamSource(given, batch_size, arrange=core.arrange)
+            stream = StreamSource(given, batch_size, arrange=core.arranged)
             _expecting(core, stream, check_data=check_data)
             return lambda: stream.parts(batch_size)
         if is_batches(given):
@@ -144,7 +145,7 @@ def evaluated(
     """Return the model built for the data of an evaluation, and its parts."""
     if isinstance(x, Dataset):
         _nothing_beside((y, sample_weight), "a dataset")
-        stream = StreamSource(x, batch_size, arrange=core.arrange)
+        stream = StreamSource(x, batch_size, arrange=core.arranged)
         return _expecting(core, stream, check_data=check_data), stream.parts(batch_size)
     if is_batches(x):
         _nothing_beside((y, sample_weight), "an iterable of batches")
@@ -159,7 +160,7 @@ def evaluated(
 def predicted(core: Core, x: Any, batch_size: int, *, check_data: bool) -> tuple[Runtime, Iterable[Data]]:
     """Return the model built for the data of a prediction, and its parts."""
     if isinstance(x, Dataset):
-        stream = StreamSource(x, batch_size, arrange=core.arrange)
+        stream = StreamSource(x, batch_size, arrange=core.arranged)
         runtime = core.ensure(signature_of(stream.first.x, stream.first.x_names), None)
         check = _checker(runtime, check_data=check_data)
         stream.expect(runtime.built, check=lambda part, rows: check(part._replace(y={}, y_names=None), rows))
@@ -193,7 +194,7 @@ def built_for(core: Core, data: Data) -> Runtime:
 
 def whole(core: Core, x: Any, y: Any, sample_weight: Any) -> Data:
     """Return arrays with their targets."""
-    data = prepare(x, y, sample_weight, core.arrange)
+    data = prepare(x, in_order("y", y, core.columns), sample_weight, core.arranged)
     if data.y_names is None:
         raise ValueError("`y` is needed for the loss, got None")
     return data
@@ -237,7 +238,7 @@ def _batch_source(  # noqa: PLR0917
     core: Core, batches: Any, class_weight: Any, epochs: int, augment: Any = (), seed: int = 0
 ) -> BatchSource:
     """Return a source that can be read as many times as there are epochs."""
-    source = BatchSource(batches, core.arrange, class_weight, augment, seed)
+    source = BatchSource(batches, core.arranged, class_weight, augment, seed)
     if source.once and epochs > 1:
         raise ValueError(
             f"`x` is an iterator, which gives its batches once, but {epochs} epochs were asked for; "
@@ -247,7 +248,7 @@ def _batch_source(  # noqa: PLR0917
 
 
 def _inputs(core: Core, x: Any) -> Data:
-    return prepare(x, None, None, core.arrange)
+    return prepare(x, None, None, core.arranged)
 
 
 def _check(data: Data, runtime: Runtime, *, check_data: bool) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from . import _burnish
 from ._build import Built, Signature, build
 from ._data import check_signature
+from ._frames import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -199,10 +200,15 @@ class Core:
         self.position = Position()
         self.diagnose = False  # whether a step that is not finite is run again to find out why
         self.arrange: Callable[[Any], Any] = lambda x: x
+        self.columns: dict[str, list[str]] = {}  # of tables, by argument, in the order of the first that came
         self.known_inputs: Callable[[], Signature | None] = lambda: None
         self.describe: Callable[[Signature, Signature | None], Built] | None = None
         self._model = weakref.ref(model)
         self._inherited = inherited  # the numbers of trained models inside this one, by their paths here
+
+    def arranged(self, x: Any) -> Any:
+        """Return inputs, and the columns of tables among them, in the order that the model has."""
+        return self.arrange(in_order("x", x, self.columns))
 
     def trace(self, inputs: Signature, targets: Signature | None) -> Built:
         """Trace the model for arrays of these shapes."""
@@ -245,10 +251,12 @@ class Core:
     def unchanged_on_error(self) -> Generator[None]:
         """Forget what was built for arguments that turn out to be wrong."""
         runtime, rules, updates_per_epoch = self.runtime, self.rules, self.position.updates_per_epoch
+        columns = {**self.columns}
         try:
             yield
         except BaseException:
             self.runtime, self.rules, self.position.updates_per_epoch = runtime, rules, updates_per_epoch
+            self.columns = columns
             raise
 
     def ready(self) -> Runtime:

@@ -134,6 +134,7 @@ def document_of(core: Core, built: Built, *, quiet: bool = False) -> dict[str, A
         "ranges": built.ranges,
         "metrics": [metric for metric in metrics.values() if metric is not None],
         "rows": [list(row) for row in built.rows],
+        "columns": core.columns,
         "rules": [list(rule) for rule in built.rules],
         "position": {**vars(position)},
         "learning_rate": learning_rate_at(core.learning_rate, position) if learning_rate is None else learning_rate,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -173,7 +174,7 @@ class StreamSource:
 
     def _together(self, pool: Executor, rows: Array, epoch: int | None) -> Data:
         chunks = [rows[at : at + _CHUNK] for at in range(0, len(rows), _CHUNK)]
-        return _joined(list(pool.map(lambda chunk: self._load(chunk, epoch), chunks)))
+        return _joined(list(pool.map(partial(self._load, epoch=epoch), chunks)))
 
     def _load(self, rows: Array, epoch: int | None) -> Data:
         """Read some rows, and change them at random if they are to be trained on."""

@@ -125,6 +125,8 @@ def _restored(document: dict[str, Any], arrays: dict[str, Any], device: str) -> 
     core = core_of(model)
     core.runtime = Runtime(built, session)
     core.learning_rate = restored_learning_rate(document["learning_rate"])
+    columns = document.get("columns", {})
+    core.columns = {str(name): [str(column) for column in several] for name, several in columns.items()}
     core.position = Position(**{name: integer(name, value, 0) for name, value in document["position"].items()})
     return model
 
