@@ -123,13 +123,18 @@ def head(name):
     return bn.Sequential([layers.Dense(max(int(np.prod(shape)), 1)), layers.Reshape(shape)])
 
 
-def network(name, **options):
-    """The layer between two others, so that gradients go through it to parameters before it."""
+def applied(name):
+    """The input, the layer's value of what another layer makes of it, and what to predict from."""
     make, x = LAYERS[name]
     node = bn.Input(x.shape[1:])
     before = node if name == "Embedding" else layers.Dense(4, name="before")(node)
     layer = make()
-    value = doubled(layer)(before) if name in SEVERAL else layer(before)
+    return node, doubled(layer)(before) if name in SEVERAL else layer(before), x
+
+
+def network(name, **options):
+    """The layer between two others, so that gradients go through it to parameters before it."""
+    node, value, x = applied(name)
     model = bn.Model(node, layers.Dense(2, name="after")(layers.Flatten()(value)))
     model.compile("mse", **{"optimizer": "adam", "learning_rate": 0.01, **options})
     return model, x, RNG.normal(size=(6, 2))

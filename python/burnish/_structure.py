@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Structure",
+    "by_name",
     "flatten",
     "from_plain",
     "is_dict",
@@ -72,6 +73,18 @@ def mapped(function: Callable[[T], U], structure: Structure[T]) -> Structure[U]:
 
 def _items(value: Any) -> tuple[Any, ...]:
     return value
+
+
+def by_name(names: list[str], x: Any) -> dict[str, Any]:
+    """Return the values of several inputs as a dict in their order, from a dict or by position."""
+    if is_dict(x):
+        if set(x) != set(names):
+            raise ValueError(f"`x` must hold the inputs {', '.join(names)}, got {', '.join(map(str, x))}")
+        return {name: x[name] for name in names}
+    if not is_sequence(x) or len(x) != len(names):
+        got = f"{len(x)} of them" if is_sequence(x) else type(x).__name__
+        raise ValueError(f"`x` must be a tuple or dict of {len(names)} arrays ({', '.join(names)}), got {got}")
+    return dict(zip(names, x, strict=True))
 
 
 def suffix(name: str) -> str:

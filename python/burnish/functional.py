@@ -8,7 +8,7 @@ from ._build import Signature
 from ._node import Call, Node, replay
 from ._runtime import weak
 from ._shapes import sample_shape
-from ._structure import Structure, flatten, is_dict, is_sequence, mapped, skeleton, unflatten
+from ._structure import Structure, by_name, flatten, is_dict, is_sequence, mapped, skeleton, unflatten
 from .layers.base import Layer, unique_names
 from .model import Model, core_of
 
@@ -64,25 +64,15 @@ class Functional(Model):
     def call(self, *x: Any) -> Any:
         """Compute the model's value."""
         values = self._arrange(x[0] if len(x) == 1 else x)
-        by_name = values if self._several else dict.fromkeys(self._inputs, values)
-        inputs = {node: by_name[name] for name, node in self._inputs.items()}
+        named = values if self._several else dict.fromkeys(self._inputs, values)
+        inputs = {node: named[name] for name, node in self._inputs.items()}
         results = replay(self._calls, inputs, list(flatten("", self._outputs).values()))
         names = skeleton("", self._outputs)
         return unflatten(names, dict(zip(flatten("", names).values(), results, strict=True)))
 
     def _arrange(self, x: Any) -> Any:
         """Return several inputs as a dict in the order of the model's inputs."""
-        if not self._several:
-            return x
-        names = list(self._inputs)
-        if is_dict(x):
-            if set(x) != set(names):
-                raise ValueError(f"`x` must hold the inputs {', '.join(names)}, got {', '.join(map(str, x))}")
-            return {name: x[name] for name in names}
-        if not is_sequence(x) or len(x) != len(names):
-            got = f"{len(x)} of them" if is_sequence(x) else type(x).__name__
-            raise ValueError(f"`x` must be a tuple or dict of {len(names)} arrays ({', '.join(names)}), got {got}")
-        return dict(zip(names, x, strict=True))
+        return by_name(list(self._inputs), x) if self._several else x
 
     def _known_inputs(self) -> Signature | None:
         if not self._several:

@@ -16,7 +16,7 @@ from ._precision import PRECISIONS
 from ._replay import replay_program
 from ._runtime import Position, Runtime, weak
 from ._storage import KEY, VERSION, split_arrays
-from ._structure import flatten, from_plain, is_sequence, mapped, unflatten
+from ._structure import by_name, flatten, from_plain, is_dict, is_sequence, mapped, unflatten
 from ._symbol import LayerRow, Symbol, current_trace
 from .metrics import Reported, restored
 from .model import Model, core_of
@@ -40,8 +40,9 @@ class LoadedModel(Model):
         core = core_of(self)
         core.compiled, core.rules = built.compiled, built.rules
         core.describe, core.known_inputs = weak(self._describe), lambda: built.inputs
+        core.arrange = weak(self._arrange)
 
-    def call(self, x: Any, *, training: bool = False) -> Any:
+    def call(self, *x: Any, training: bool = False) -> Any:
         """Write the saved program's predictions."""
         trace = current_trace()
         if trace is None:
@@ -55,7 +56,8 @@ class LoadedModel(Model):
             )
         names = mapped(lambda name: f"training.{name}", self._saved.outputs) if form else self._saved.outputs
         outputs = list(flatten("", names).values())
-        inputs: dict[str, Symbol] = flatten("x", tuple(x) if is_sequence(x) else x)
+        values = self._arrange(x[0] if len(x) == 1 else x)
+        inputs: dict[str, Symbol] = flatten("x", tuple(values) if is_sequence(values) else values)
         penalty = "training.penalty" if form else "evaluation.penalty"
         wanted = [*outputs, penalty] if penalty in self._document["outputs"] else outputs
         values = replay_program(trace, self._document, inputs, wanted, self._saved.classes, training=form)
@@ -65,6 +67,11 @@ class LoadedModel(Model):
         if len(wanted) > len(outputs):
             self.add_loss(values[-1])
         return unflatten(names, dict(zip(outputs, values, strict=False)))
+
+    def _arrange(self, x: Any) -> Any:
+        """Return several inputs that have names as a dict, also when they came by position."""
+        names = self._saved.inputs.names
+        return by_name(list(names), x) if is_dict(names) else x
 
     def _describe(self, inputs: Signature, targets: Signature | None) -> Built:
         saved = self._saved
