@@ -85,7 +85,7 @@ CASES = [
         "transformer",
         transformer,
         "cross_entropy",
-        optimizers.AdamW(schedules.OneCycle(0.01, 26), weight_decay=0.01),
+        optimizers.AdamW(schedules.OneCycle(0.01, 25), weight_decay=0.01),
     ),
 ]
 

@@ -126,7 +126,7 @@ def texts(rng):
 def one_cycle(parameters):
     """AdamW over a OneCycle that is stepped by the optimizer itself."""
     optimizer = torch.optim.AdamW(parameters, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, UPDATES + 1, cycle_momentum=False)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, UPDATES, cycle_momentum=False)
     optimizer.register_step_post_hook(lambda *_: schedule.step())
     return optimizer
 
