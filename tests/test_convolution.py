@@ -240,7 +240,7 @@ def test_activations_and_merges_with_arguments(rng, layer, expected):
         (lambda: layers.Conv1D(2, 3), (8, 8, 1), "conv1d: expected sequences"),
         (lambda: layers.Conv1D(2, 9), (8, 1), "conv1d"),
         (layers.MaxPool1D, (8,), "max_pool1d: expected sequences"),
-        (lambda: layers.DepthwiseConv2D(3), (8, 1), "depthwise_conv2d: expected images"),
+        (lambda: layers.DepthwiseConv2D(3), (8, 1), r"depthwise_conv2d: expected images .* grey images a channel"),
         (lambda: layers.ConvTranspose2D(2, 3), (8,), "conv_transpose2d: expected images"),
         (lambda: layers.GroupNorm(3), (4, 4), "group_norm: expected channels divisible by groups=3, got 4"),
         (lambda: layers.GroupNorm(-1), (4,), "group_norm: a group"),

@@ -22,7 +22,8 @@ def pair(argument: str, value: Any) -> tuple[int, int]:
 def check_images(name: str, shape: tuple[int | None, ...]) -> None:
     """Raise unless the shape is that of images."""
     if len(shape) != 4:
-        raise ValueError(f"{name}: expected images of shape (batch, height, width, channels), got {show(shape)}")
+        hint = "; give grey images a channel: x[..., np.newaxis]" if len(shape) == 3 else ""
+        raise ValueError(f"{name}: expected images of shape (batch, height, width, channels), got {show(shape)}{hint}")
 
 
 def check_sequence(name: str, shape: tuple[int | None, ...]) -> None:
