@@ -31,5 +31,7 @@ def test_every_layer_loss_and_metric_is_in_the_table():
 def test_pages(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = re.sub(r"^```.*$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    for module in re.findall(r"<!-- needs (\w+) -->", text):
+        pytest.importorskip(module)
     test = doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0)
     assert doctest.DocTestRunner().run(test).failed == 0
