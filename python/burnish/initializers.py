@@ -42,6 +42,7 @@ __all__ = [
     "Orthogonal",
     "TruncatedNormal",
     "Uniform",
+    "UnitForget",
     "Zeros",
 ]
 
@@ -187,6 +188,23 @@ class Own(Initializer):
 
     def __repr__(self) -> str:
         return getattr(self._function, "__name__", type(self._function).__name__)
+
+
+class UnitForget(Initializer):
+    """Like `rest`, but 1 in the second quarter: an LSTM's bias with open forget gates (Jozefowicz et al. 2015)."""
+
+    name = "unit_forget"
+
+    def __init__(self, rest: str | Initializer = "zeros") -> None:
+        super().__init__()
+        self.rest = resolve(rest)
+
+    def config(self) -> str:
+        """Return the description that the engine reads."""
+        return json.dumps({"name": self.name, "rest": json.loads(self.rest.config())})
+
+    def __repr__(self) -> str:
+        return f"UnitForget({self.rest!r})"
 
 
 _BY_NAME: dict[str, type[Initializer]] = {

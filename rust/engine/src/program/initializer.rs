@@ -57,6 +57,11 @@ pub enum Initializer {
         /// The factor.
         gain: f64,
     },
+    /// Like `rest` but for ones in the second quarter, the bias of an LSTM's forget gates (Jozefowicz et al., 2015).
+    UnitForget {
+        /// How the other gates start.
+        rest: Box<Self>,
+    },
 }
 
 /// Standard deviation of a unit normal truncated at ±2.
@@ -86,6 +91,11 @@ impl Initializer {
             Self::LecunUniform {} => uniform((3.0 / fan_in).sqrt()),
             Self::LecunNormal {} => scaled(1.0 / fan_in),
             Self::Orthogonal { gain } => orthogonal(shape, gain, stream),
+            Self::UnitForget { ref rest } => {
+                let mut values = rest.values(shape, stream);
+                values[count / 4..count / 2].fill(1.0);
+                values
+            }
         }
     }
 }
@@ -156,6 +166,15 @@ mod tests {
             let measured = values.iter().map(|value| value * value).sum::<f64>() / values.len() as f64;
             assert!((measured / variance - 1.0).abs() < 0.02, "{initializer:?}: {measured} {variance}");
         }
+    }
+
+    #[test]
+    fn forget_gates_start_open() {
+        let stream = Stream::new(1, Purpose::Initialize);
+        let rest = Initializer::Normal { mean: 0.0, stddev: 1.0 };
+        let [plain, open] = [rest.clone(), Initializer::UnitForget { rest: Box::new(rest) }]
+            .map(|initializer| initializer.values(&[12], stream));
+        assert_eq!((&open[..3], &open[3..6], &open[6..]), (&plain[..3], &[1.0; 3][..], &plain[6..]));
     }
 
     #[test]
