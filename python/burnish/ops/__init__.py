@@ -4,13 +4,14 @@ Each takes symbols of a model, values made from `bn.Input`, `bn.Tensor`, arrays 
 `bn.Tensor`.
 """
 
-from . import activations, arithmetic, contraction, elementwise, indexing, neural, reduction, shaping
+from . import activations, arithmetic, contraction, elementwise, indexing, neural, recurrent, reduction, shaping
 from .activations import *  # noqa: F403
 from .arithmetic import *  # noqa: F403
 from .contraction import *  # noqa: F403
 from .elementwise import *  # noqa: F403
 from .indexing import *  # noqa: F403
 from .neural import *  # noqa: F403
+from .recurrent import *  # noqa: F403
 from .reduction import *  # noqa: F403
 from .shaping import *  # noqa: F403
 
@@ -21,5 +22,6 @@ __all__ += contraction.__all__
 __all__ += elementwise.__all__
 __all__ += indexing.__all__
 __all__ += neural.__all__
+__all__ += recurrent.__all__
 __all__ += reduction.__all__
 __all__ += shaping.__all__

@@ -30,9 +30,21 @@ impl<'a, E> Matrix<'a, E> {
 
 /// `out = a · b`, or `out += a · b` if `accumulate`: `out` row-major `[m, n]`, `a` `[m, k]`, `b` `[k, n]`.
 pub fn gemm<E: Real>(out: &mut [E], accumulate: bool, a: Matrix<'_, E>, b: Matrix<'_, E>, sizes: [usize; 3]) {
+    gemm_strided(out, sizes[2], accumulate, a, b, sizes);
+}
+
+/// [`gemm`] into rows that lie `row_stride` elements apart.
+pub fn gemm_strided<E: Real>(
+    out: &mut [E],
+    row_stride: usize,
+    accumulate: bool,
+    a: Matrix<'_, E>,
+    b: Matrix<'_, E>,
+    sizes: [usize; 3],
+) {
     let work: usize = sizes.iter().product();
     let parallelism = if work >= PARALLEL_WORK { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
-    gemm_with(out, sizes[2], accumulate, a, b, sizes, parallelism);
+    gemm_with(out, row_stride, accumulate, a, b, sizes, parallelism);
 }
 
 /// [`gemm`] on the calling thread alone, for callers that split the work themselves.

@@ -314,9 +314,27 @@ impl Function for Elu {
     }
 }
 
-/// An activation that the linear and convolution kernels apply to their own output: one whose slope needs only that output.
+/// `min(max(x + 3, 0), 6) / 6`, slope 0 at the ends.
+#[derive(Debug)]
+pub struct HardSigmoid {}
+
+impl Function for HardSigmoid {
+    const KEEPS: Keeps = Keeps::OUTPUT;
+
+    #[inline(always)]
+    fn value<N: Number>(&self, x: N) -> N {
+        x.plus(3.0).at_least(0.0).at_most(6.0).times(1.0 / 6.0)
+    }
+
+    #[inline(always)]
+    fn slope<N: Number>(&self, _: N, y: N) -> N {
+        (y.clone().step() * (-y).plus(1.0).step()).times(1.0 / 6.0)
+    }
+}
+
+/// An activation that kernels apply to their own output: one whose slope needs only that output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Activation {
     /// The output as it is.
     #[default]
@@ -327,23 +345,49 @@ pub(crate) enum Activation {
     Tanh,
     /// [`Sigmoid`]
     Sigmoid,
+    /// [`HardSigmoid`]
+    HardSigmoid,
 }
 
 impl Activation {
     /// Applies it to a piece of output on the current thread.
     pub(crate) fn apply<E: Real>(self, values: &mut [E]) {
+        cpu::vectorised!(self.apply_inline(values));
+    }
+
+    /// [`Self::apply`] with the instructions of the caller.
+    #[inline(always)]
+    pub(crate) fn apply_inline<E: Real>(self, values: &mut [E]) {
+        #[inline(always)]
         fn each<E: Real, F: Function>(function: &F, values: &mut [E]) {
-            cpu::vectorised!({
-                for value in values {
-                    *value = function.value(*value);
-                }
-            });
+            for value in values {
+                *value = function.value(*value);
+            }
         }
         match self {
             Self::None => {}
             Self::Relu => each(&Relu {}, values),
             Self::Tanh => each(&Tanh {}, values),
             Self::Sigmoid => each(&Sigmoid {}, values),
+            Self::HardSigmoid => each(&HardSigmoid {}, values),
+        }
+    }
+
+    /// Turns gradients after the activation into those before it, with the instructions of the caller.
+    #[inline(always)]
+    pub(crate) fn backward_inline<E: Real>(self, outputs: &[E], gradients: &mut [E]) {
+        #[inline(always)]
+        fn each<E: Real, F: Function>(function: &F, outputs: &[E], gradients: &mut [E]) {
+            for (gradient, &y) in gradients.iter_mut().zip(outputs) {
+                *gradient = *gradient * function.slope(y, y);
+            }
+        }
+        match self {
+            Self::None => {}
+            Self::Relu => each(&Relu {}, outputs, gradients),
+            Self::Tanh => each(&Tanh {}, outputs, gradients),
+            Self::Sigmoid => each(&Sigmoid {}, outputs, gradients),
+            Self::HardSigmoid => each(&HardSigmoid {}, outputs, gradients),
         }
     }
 
@@ -364,6 +408,7 @@ impl Activation {
             Self::Relu => Relu {}.value(x),
             Self::Tanh => Tanh {}.value(x),
             Self::Sigmoid => Sigmoid {}.value(x),
+            Self::HardSigmoid => HardSigmoid {}.value(x),
         }
     }
 
@@ -374,6 +419,7 @@ impl Activation {
             Self::Relu => slope(&Relu {}, None, output, gradient),
             Self::Tanh => slope(&Tanh {}, None, output, gradient),
             Self::Sigmoid => slope(&Sigmoid {}, None, output, gradient),
+            Self::HardSigmoid => slope(&HardSigmoid {}, None, output, gradient),
         }
     }
 

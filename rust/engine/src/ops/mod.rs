@@ -15,6 +15,7 @@ mod normalization;
 mod pooling;
 mod random;
 mod reach;
+mod recurrent;
 mod reduction;
 mod shaping;
 mod softmax;
@@ -209,6 +210,7 @@ pub fn table() -> impl Iterator<Item = &'static Entry> {
         normalization::ENTRIES,
         loss::ENTRIES,
         random::ENTRIES,
+        recurrent::ENTRIES,
     ]
     .into_iter()
     .flatten()
