@@ -12,6 +12,7 @@ from . import (
     merge,
     normalization,
     pooling,
+    recurrent,
     regularization,
     resizing,
     shape,
@@ -28,6 +29,7 @@ from .embedding import *  # noqa: F403
 from .merge import *  # noqa: F403
 from .normalization import *  # noqa: F403
 from .pooling import *  # noqa: F403
+from .recurrent import *  # noqa: F403
 from .regularization import *  # noqa: F403
 from .resizing import *  # noqa: F403
 from .shape import *  # noqa: F403
@@ -44,6 +46,7 @@ __all__ += embedding.__all__
 __all__ += merge.__all__
 __all__ += normalization.__all__
 __all__ += pooling.__all__
+__all__ += recurrent.__all__
 __all__ += regularization.__all__
 __all__ += resizing.__all__
 __all__ += shape.__all__
