@@ -18,6 +18,8 @@ class BurnishPeer:
             layers += [bn.layers.Conv2D(filters, 3, padding="same", activation="relu"), bn.layers.MaxPool2D(2)]
         if workload.convolutions:
             layers.append(bn.layers.Flatten())
+        if workload.units:
+            layers.append(bn.layers.LSTM(workload.units))
         layers += [bn.layers.Dense(units, activation="relu") for units in workload.hidden]
         layers.append(bn.layers.Dense(workload.classes))
         self.model = bn.Sequential(layers)

@@ -87,8 +87,27 @@ def initial_parameters(workload: Workload, rng: np.random.Generator) -> list[tup
 
     channels = (workload.shape[-1], *workload.convolutions)
     widths = (workload.features, *workload.hidden, workload.classes)
-    convolutions = [layer(3, 3, before, after) for before, after in pairwise(channels)]
-    return convolutions + [layer(before, after) for before, after in pairwise(widths)]
+    first = [layer(3, 3, before, after) for before, after in pairwise(channels)]
+    if workload.units:
+        first = [layer(channels[0] + workload.units, 4 * workload.units)]
+    return first + [layer(before, after) for before, after in pairwise(widths)]
+
+
+def last_state(x: Any, kernel: Any, bias: Any) -> Any:
+    """The last h of an LSTM; what does not wait for a step before is one product."""
+    from jax import lax, nn
+    from jax import numpy as jnp
+
+    units, features = kernel.shape[1] // 4, x.shape[-1]
+
+    def step(state: Any, z: Any) -> Any:
+        h, c = state
+        i, f, g, o = jnp.split(z + h @ kernel[features:], 4, axis=-1)
+        c = nn.sigmoid(f) * c + nn.sigmoid(i) * jnp.tanh(g)
+        return (nn.sigmoid(o) * jnp.tanh(c), c), None
+
+    zeros = jnp.zeros((len(x), units), x.dtype)
+    return lax.scan(step, (zeros, zeros), jnp.swapaxes(x @ kernel[:features] + bias, 0, 1))[0][0]
 
 
 def make_step(workload: Workload, pool: Callable[[Any], Any]) -> Any:
@@ -97,11 +116,12 @@ def make_step(workload: Workload, pool: Callable[[Any], Any]) -> Any:
     from jax import numpy as jnp
 
     def loss(parameters: Any, x: Any, y: Any) -> Any:
-        convolutions, dense = parameters[: len(workload.convolutions)], parameters[len(workload.convolutions) :]
+        before = len(workload.convolutions) + bool(workload.units)
+        convolutions, dense = parameters[: len(workload.convolutions)], parameters[before:]
         for kernel, bias in convolutions:
             x = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
             x = pool(jax.nn.relu(x + bias))
-        x = x.reshape(len(x), -1)
+        x = last_state(x, *parameters[0]) if workload.units else x.reshape(len(x), -1)
         for kernel, bias in dense[:-1]:
             x = jax.nn.relu(x @ kernel + bias)
         logits = x @ dense[-1][0] + dense[-1][1]

@@ -16,7 +16,7 @@ class SklearnPeer:
         self.threads = threads
 
     def build(self, workload: Workload) -> bool:
-        if workload.convolutions:
+        if workload.convolutions or workload.units:
             return False
         self.x, self.y = workload.arrays()
         self.classes = np.arange(workload.classes)

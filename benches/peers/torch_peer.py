@@ -6,6 +6,17 @@ from torch import nn
 from workloads import LEARNING_RATE, Workload
 
 
+class LastState(nn.Module):
+    """An LSTM of which the last h goes on."""
+
+    def __init__(self, features: int, units: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(features, units, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.lstm(x)[1][0][0]
+
+
 class TorchPeer:
     """The default memory format: channels last is no faster on images this small."""
 
@@ -24,6 +35,8 @@ class TorchPeer:
         if workload.convolutions:
             x = x.transpose(0, 3, 1, 2).copy()
             layers.append(nn.Flatten())
+        if workload.units:
+            layers.append(LastState(channels, workload.units))
         width = workload.features
         for units in workload.hidden:
             layers += [nn.Linear(width, units), nn.ReLU()]

@@ -13,7 +13,10 @@ LEARNING_RATE = 1e-3
 
 @dataclass(frozen=True)
 class Workload:
-    """A classifier: convolutions (3x3, same padding, relu, 2x2 max pooling after each), then dense layers with relu."""
+    """A classifier: convolutions (3x3, same padding, relu, 2x2 max pooling after each), then dense layers with relu.
+
+    With `units`, an LSTM over sequences whose last state the dense layers see.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -22,10 +25,13 @@ class Workload:
     classes: int
     batch_size: int
     steps: int  # per epoch
+    units: int = 0
 
     @property
     def features(self) -> int:
         """Width of what the first dense layer sees."""
+        if self.units:
+            return self.units
         if not self.convolutions:
             return prod(self.shape)
         height, width, _ = self.shape
@@ -46,6 +52,8 @@ WORKLOADS = {
         Workload("mlp-128", (784,), (), (256, 128), 10, batch_size=128, steps=64),
         Workload("mlp-32", (784,), (), (256, 128), 10, batch_size=32, steps=128),
         Workload("cnn-64", (28, 28, 1), (16, 32), (), 10, batch_size=64, steps=16),
+        Workload("lstm-32", (50, 64), (), (), 10, batch_size=32, steps=32, units=64),
+        Workload("lstm-128", (50, 64), (), (), 10, batch_size=128, steps=16, units=64),
         Workload("tabular-32", (30,), (), (64, 64), 2, batch_size=32, steps=512),
     )
 }
