@@ -101,11 +101,14 @@ SEVERAL = {"Add", "Average", "Concatenate", "Maximum", "Minimum", "Multiply", "S
 LABELS, NUMBERS, PROBABILITIES = RNG.integers(0, 3, size=6), RNG.normal(size=(6, 3)), RNG.dirichlet(np.ones(3), size=6)
 BINARY = np.float64(NUMBERS > 0)
 APART = np.array([[[0.0, 1.0], [0.0, 1.0], [9.0, 9.0]]] * 6)
+WORDS = np.array([[1, 2], [2, 1], [1, -1], [2, 2], [-1, -1], [1, 1]])
+WAYS = np.array([[1, 0, 2, 0], [0, 2, 1, 0], [1, 1, 1, 0], [2, 0, 2, 2], [0, 0, 0, 0], [1, 0, 0, 1]])
 # A target of each loss, and a prediction than which none is better.
 LOSSES = {
     "binary_cross_entropy": (BINARY, 50 * (2 * BINARY - 1)),
     "cosine": (NUMBERS, 3 * NUMBERS),
     "cross_entropy": (LABELS, 50 * (2 * np.eye(3)[LABELS] - 1)),
+    "ctc": (WORDS, 50 * (2 * np.eye(3)[WAYS] - 1)),
     "focal": (BINARY, 50 * (2 * BINARY - 1)),
     "gaussian_nll": (NUMBERS[:, :2], np.concatenate([NUMBERS[:, :2], np.full((6, 2), np.log(1e-6))], 1)),
     "hinge": (BINARY, 50 * (2 * BINARY - 1)),

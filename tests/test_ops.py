@@ -1,5 +1,6 @@
 """Every operation against NumPy: value, shape and kind, eagerly and inside a model; slopes against its differences."""
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -81,6 +82,18 @@ LABELS = np.array([0, 3, 1])
 def cross_entropy(x, labels, smoothing):
     target = np.eye(4)[labels] * (1 - smoothing) + smoothing / 4
     return -(target * log_softmax(x)).sum(-1)
+
+
+def ctc(x, labels, lengths):
+    """By every way through the steps that spells the labels."""
+    ways = list(itertools.product(range(x.shape[2]), repeat=x.shape[1]))
+
+    def loss(logarithms, word, length):
+        spelt = [[c for c, _ in itertools.groupby(way[:length]) if c] for way in ways]
+        kept = {way[:length] for way, found in zip(ways, spelt, strict=True) if found == [c for c in word if c > 0]}
+        return -np.log(sum(np.exp(logarithms[range(length), way].sum()) for way in kept))
+
+    return np.array([loss(*sample) for sample in zip(log_softmax(x), labels, lengths, strict=True)])
 
 
 CASES = {
@@ -263,6 +276,7 @@ CASES = {
         lambda x, labels: cross_entropy(x, labels, 0.1),
         [X, LABELS],
     ),
+    "ctc": Case(ops.ctc, ctc, [RNG.normal(size=(3, 4, 3)), np.array([[1, 2], [1, 1], [2, -1]]), np.array([4, 3, 2])]),
 }
 RANDOM = {
     "dropout": lambda x: ops.dropout(x, 0.4),

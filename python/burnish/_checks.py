@@ -30,7 +30,8 @@ def _check_range(name: str, array: Array, low: float | None, high: float | None)
     least, greatest = array.min(), array.max()
     if (low is None or least >= low) and (high is None or greatest <= high):
         return
-    wanted = f"be at least {low:g}" if high is None else f"lie in [{low:g}, {high:g}]"
+    ends = [f"at {word} {end:g}" for word, end in (("least", low), ("most", high)) if end is not None]
+    wanted = f"lie in [{low:g}, {high:g}]" if len(ends) == 2 else f"be {ends[0]}"
     raise ValueError(f"`{name}` must {wanted} for this loss, got values from {least} to {greatest}")
 
 

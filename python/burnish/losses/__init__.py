@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from .._errors import nearest
-from . import classification, regression, similarity
+from . import classification, regression, sequence, similarity
 from .base import Loss as Loss
 from .base import LossFunction as LossFunction
 from .base import check_single as check_single
@@ -18,16 +18,18 @@ from .base import same_shape as same_shape
 from .base import show as show
 from .classification import *  # noqa: F403
 from .regression import *  # noqa: F403
+from .sequence import *  # noqa: F403
 from .similarity import *  # noqa: F403
 
 __all__ = ["Loss"]
 __all__ += classification.__all__
 __all__ += regression.__all__
+__all__ += sequence.__all__
 __all__ += similarity.__all__
 
 BY_NAME: dict[str, LossFunction] = {
     name: getattr(family, name)
-    for family in (classification, regression, similarity)
+    for family in (classification, regression, sequence, similarity)
     for name in family.__all__
     if name.islower()
 }

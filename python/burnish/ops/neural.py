@@ -1,4 +1,4 @@
-"""Products, convolutions, pooling, normalisation, dropout and the fused cross entropy."""
+"""Products, convolutions, pooling, normalisation, dropout and the fused losses of classes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ __all__ = [
     "avg_pool2d",
     "conv2d",
     "cross_entropy",
+    "ctc",
     "dropout",
     "layer_norm",
     "linear",
@@ -96,6 +97,17 @@ def cross_entropy(logits: Operand, labels: Operand, label_smoothing: float = 0.0
     """
     classes = shape_of(logits)[-1]
     return apply("cross_entropy", cast(logits, "float"), as_index(labels, classes), label_smoothing=label_smoothing)
+
+
+def ctc(
+    logits: Operand, labels: Operand, lengths: Operand | None = None, *, blank: int = 0, zero_infinity: bool = False
+) -> Value:
+    """Return -log P of labels over all their alignments with the steps: `(b, steps, classes), (b, places) -> (b,)`.
+
+    Labels that are negative or `blank` are padding; `lengths (b,)` are the steps of each. See `bn.losses.ctc`.
+    """
+    inputs = [cast(values, "int") for values in (labels, lengths) if values is not None]
+    return apply("ctc", cast(logits, "float"), *inputs, blank=blank, zero_infinity=zero_infinity)
 
 
 def _pool(operation: str, x: Operand, size: Pair, strides: Pair | None, padding: Padding) -> Value:

@@ -6,6 +6,7 @@
 mod binary;
 mod comparison;
 mod convolution;
+mod ctc;
 mod elementwise;
 mod index;
 mod linear;
@@ -209,6 +210,7 @@ pub fn table() -> impl Iterator<Item = &'static Entry> {
         pooling::ENTRIES,
         normalization::ENTRIES,
         loss::ENTRIES,
+        ctc::ENTRIES,
         random::ENTRIES,
         recurrent::ENTRIES,
     ]
