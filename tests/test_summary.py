@@ -24,7 +24,7 @@ def of(layer, shape):
 
 
 def test_every_operation_has_a_formula():
-    assert set(_cost.FLOPS) == {name for name, *_ in _burnish.operations()}
+    assert {name for name, *_ in _burnish.operations()} <= set(_cost.FLOPS)
 
 
 # A layer, the shape of a sample, parameters, operations and elements that it makes for one sample.

@@ -56,6 +56,22 @@ def _affine(inputs: list[Lengths], output: Lengths, attributes: dict[str, Any]) 
     return (2 * math.prod(inputs[1][:-1]) + bias + activation) * math.prod(output)
 
 
+def _attention(inputs: list[Lengths], output: Lengths, attributes: dict[str, Any]) -> int:
+    """Return the two products of queries, keys and values, and 6 for each weight: its scale and the softmax."""
+    places = inputs[1][1]
+    return 2 * places * (math.prod(inputs[0]) + math.prod(output)) + 6 * attributes["heads"] * inputs[0][1] * places
+
+
+def _recurrent(of_a_unit: int) -> Formula:
+    """Return, for each step, the products with both kernels, their sum, the bias, and what each unit does with that."""
+
+    def formula(inputs: list[Lengths], _output: Lengths, _attributes: dict[str, Any]) -> int:
+        (rows, steps, features), (units, width) = inputs[0], inputs[2]
+        return rows * steps * (width * (2 * features + 2 * units + 2) + of_a_unit * units)
+
+    return formula
+
+
 def _pooling(_inputs: list[Lengths], output: Lengths, attributes: dict[str, Any]) -> int:
     return math.prod(attributes["size"]) * math.prod(output)
 
@@ -72,15 +88,20 @@ FLOPS: dict[str, Formula] = {
     **dict.fromkeys(_MOVES.split(), _moved),
     **dict.fromkeys(_ELEMENTWISE.split(), _each_output),
     **dict.fromkeys(_REDUCTIONS.split(), _each_input(1)),
+    "attention": _attention,
     "avg_pool2d": _pooling,
     "conv2d": _affine,
     "cross_entropy": _each_input(5),  # as log_softmax
+    "ctc": _each_input(5),  # as log_softmax; its sums over ways are few beside
+    "gru": _recurrent(8),  # three activations, the reset, and four for the new state
     "layer_norm": _each_input(7),  # mean, difference, square, mean, quotient, scale, offset
     "linear": _affine,
     "log_softmax": _each_input(5),  # maximum, difference, exponential, sum, difference
     "logsumexp": _each_input(4),  # maximum, difference, exponential, sum
+    "lstm": _recurrent(9),  # five activations, and four for the two states
     "matmul": _matmul,
     "max_pool2d": _pooling,
+    "rnn": _recurrent(1),  # an activation
     "softmax": _each_input(5),  # maximum, difference, exponential, sum, quotient
 }
 # What shows the elements of its input, without a copy.
