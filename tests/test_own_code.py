@@ -207,6 +207,63 @@ def in_place(x):
     return array
 
 
+class Kept(layers.Layer):
+    """Keeps a value of the training form and uses it in the other one."""
+
+    def call(self, x, *, training):
+        self.value = ops.dropout(x, 0.5) if training else self.value
+        return self.value
+
+
+class Declares(layers.Layer):
+    def __init__(self, shape):
+        super().__init__()
+        self.shape = shape
+
+    def call(self, x):
+        return x * self.parameter("w", x.shape if self.shape == "x" else self.shape)
+
+
+class Functor:
+    def __call__(self, target, prediction):
+        return (target - prediction) ** 2
+
+
+@pytest.mark.parametrize(
+    ("layer", "options", "error", "words"),
+    [
+        (Kept(), {}, ValueError, "a value of an earlier trace was used"),
+        (Declares("x"), {}, ValueError, r"the shape of 'w' must not hold the batch's length.*\(None, 4\)"),
+        (Declares(4), {}, TypeError, "the shape of 'w' must be a tuple of lengths, got 4"),
+        (Declares((4, 1.5)), {}, TypeError, "`shape of w` must be an integer"),
+        (layers.Dense(4, activation=lambda x: None), {}, TypeError, "dense: `call` .* returned None"),
+        (layers.Dense(4), {"loss": lambda y, p: None}, TypeError, "a value per sample made of bn.ops"),
+        (layers.Dense(4), {"loss": lambda y, p: ops.mean(p - y)}, ValueError, r"a value per sample.*got \(\)"),
+        (layers.Dense(4), {"loss": lambda y, p: p > y}, TypeError, "`loss` must return floats.*got bool"),
+        (layers.Dense(4), {"loss": Functor}, TypeError, "got the class Functor: give an object of it"),
+        (layers.Dense(4), {"metrics": [Functor]}, TypeError, "got the class Functor: give an object of it"),
+        (layers.Dense(4, kernel_regularizer=lambda k: k), {}, ValueError, "a penalty must have no axis"),
+        (layers.Dense(4, kernel_regularizer=lambda k: 0.1), {}, TypeError, "a penalty must be made of bn.ops"),
+    ],
+)  # fmt: skip
+def test_own_code_that_does_not_fit(layer, options, error, words):
+    with pytest.raises(error, match=words):
+        fitted(layer, **{"loss": "mse", **options})
+
+
+def fitted(layer, **options):
+    made = bn.Sequential([bn.Input((4,)), layer])
+    made.compile(**options)
+    made.fit(X, X, verbose=0)
+    return made
+
+
+def test_losses_and_metrics_may_be_objects():
+    made = fitted(layers.Dense(4), loss=Functor(), metrics=[Functor()])
+    scores = made.evaluate(X, X)
+    assert scores["loss"] == scores["Functor"] == pytest.approx(((made.predict(X) - X) ** 2).mean(), rel=1e-5)
+
+
 # What cannot be traced, and the words that say what to do instead.
 UNTRACEABLE = {
     "if": (lambda x: x if ops.mean(x) > 0 else -x, "neither true nor false.*bn.ops.where"),

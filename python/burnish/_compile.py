@@ -141,7 +141,7 @@ def trace_loss(
     for output, (target, prediction) in pairs.items():
         loss = _of_output("loss", compiled.loss, output, pairs)
         if loss is not None:
-            value = _checked_value("loss", loss(target, prediction))
+            value = _checked_loss(loss(target, prediction))
             total = value if total is None else total + value
             if output:
                 reported.append(_mean(trace, form, f"{output}_loss", value))
@@ -269,6 +269,12 @@ def _checked_value(what: str, value: Any) -> Value:
     if not value.shape or value.shape[0] is not None or None in value.shape[1:]:
         raise ValueError(f"`{what}` must return a value per sample, shape (batch, …), got {show(value.shape)}")
     return per_sample(value if value.kind == "float" else value * 1.0)
+
+
+def _checked_loss(value: Any) -> Value:
+    if isinstance(value, Value) and value.kind != "float":
+        raise TypeError(f"`loss` must return floats, through which gradients pass, got {value.kind} values")
+    return _checked_value("loss", value)
 
 
 def _write(trace: Trace, name: str, value: Value) -> None:

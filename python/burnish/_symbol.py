@@ -52,6 +52,7 @@ class Trace:
         self.paths = paths
         self.is_frozen = is_frozen
         self.training = False
+        self.forms = 0  # how many were begun; a value of one must not be used in the next
         self.classes: dict[str, int | None] = {}
         self.ranges: dict[str, tuple[float | None, float | None]] = {}
         self.rows: dict[str, LayerRow] = {}
@@ -73,6 +74,7 @@ class Trace:
         self.training = form == "training"
         self.penalties = {}
         self._noted = set()
+        self.forms += 1
 
     def note(self, row: LayerRow) -> None:
         """Note a call of a layer; its row counts those of one form."""
@@ -134,12 +136,13 @@ class Trace:
 class Symbol(Described):
     """A value in a program: what a layer's `call`, a loss or a metric sees inside a model."""
 
-    __slots__ = ("index", "name", "trace")
+    __slots__ = ("form", "index", "name", "trace")
     precedence: ClassVar[int] = 2
     __hash__ = object.__hash__
 
     def __init__(self, trace: Trace, index: int, name: str | None = None) -> None:
         self.trace = trace
+        self.form = trace.forms
         self.index = index
         self.name = name
 
@@ -177,7 +180,7 @@ class Symbol(Described):
 
     def _lifted(self, value: Value | npt.NDArray[Any]) -> Symbol:
         if isinstance(value, Symbol):
-            if value.trace is not self.trace:
+            if value.trace is not self.trace or value.form not in {0, self.trace.forms}:
                 raise ValueError("a value of an earlier trace was used; do not keep values on a layer between calls")
             return value
         array = value.numpy() if isinstance(value, Value) else value

@@ -7,7 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from .. import initializers, regularizers
-from .._errors import choice
+from .._errors import choice, integer
 from .._node import has_nodes, record
 from .._structure import is_dict, is_sequence
 from .._symbol import LayerRow, Symbol, current_trace
@@ -76,6 +76,10 @@ class Layer:
             return self.call(*inputs, **options)
         with trace.scope(self._path(trace)):
             result = self.call(*inputs, **options)
+            if result is None:
+                raise TypeError(
+                    f"{self.default_name}: `call` (or a function that it uses) returned None; return a value"
+                )
             self._note(trace, result)
         return result
 
@@ -104,7 +108,8 @@ class Layer:
         """
         trace = self._tracing(f"parameter {name!r}")
         start = initializers.resolve(initializer)
-        parameter = trace.parameter(_checked(name), tuple(shape), start, choice("role", role, ROLES))
+        lengths = _lengths(name, shape)
+        parameter = trace.parameter(_checked(name), lengths, start, choice("role", role, ROLES))
         penalty = regularizers.resolve("regularizer", regularizer)
         if penalty is not None:
             trace.penalise(self._checked_loss(penalty(parameter)), name)
@@ -113,7 +118,7 @@ class Layer:
     def buffer(self, name: str, shape: Sequence[int], initializer: Any = "zeros") -> Value:
         """Declare an array that is kept with the model but not trained, such as a running mean."""
         trace = self._tracing(f"buffer {name!r}")
-        return trace.buffer(_checked(name), tuple(shape), initializers.resolve(initializer))
+        return trace.buffer(_checked(name), _lengths(name, shape), initializers.resolve(initializer))
 
     def assign(self, name: str, value: Value) -> None:
         """Let every training step end by setting the buffer `name` to this value."""
@@ -267,6 +272,15 @@ def _checked(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ValueError(f"a parameter's name must be made of letters, digits, `_` and `-`, got {name!r}")
     return name
+
+
+def _lengths(name: str, shape: Sequence[int | None]) -> tuple[int, ...]:
+    """Return a parameter's shape, which must not depend on the batch."""
+    if not is_sequence(shape):
+        raise TypeError(f"the shape of {name!r} must be a tuple of lengths, got {shape!r}")
+    if None in shape:
+        raise ValueError(f"the shape of {name!r} must not hold the batch's length, which is free: got {tuple(shape)}")
+    return tuple(integer(f"shape of {name}", length, 0) for length in shape)
 
 
 @cache

@@ -41,7 +41,9 @@ def resolve(loss: Any) -> LossFunction:
         if loss not in BY_NAME:
             raise ValueError(f"`loss`: unknown name {loss!r}; {nearest(loss, BY_NAME)}")
         return BY_NAME[loss]
-    given = cast("Any", loss() if isinstance(loss, type) and issubclass(loss, Loss) else loss)
+    if isinstance(loss, type) and not issubclass(loss, Loss):
+        raise TypeError(f"`loss` must be a name or a function, got the class {loss.__name__}: give an object of it")
+    given = cast("Any", loss() if isinstance(loss, type) else loss)
     if not callable(given):
         raise TypeError(f"`loss` must be a name or a function (target, prediction) -> value per sample, got {loss!r}")
     return cast("LossFunction", given)

@@ -55,7 +55,9 @@ def resolve(metric: Any, loss: losses.LossFunction) -> tuple[str, MetricFunction
         if metric == "accuracy" and independent:
             return metric, _accuracy_of_labels
         metric = BY_NAME[metric]
-    given = cast("Any", metric() if isinstance(metric, type) and issubclass(metric, Metric) else metric)
+    if isinstance(metric, type) and not issubclass(metric, Metric):
+        raise TypeError(f"`metrics` must be names or functions, got the class {metric.__name__}: give an object of it")
+    given = cast("Any", metric() if isinstance(metric, type) else metric)
     if isinstance(given, Metric):
         return given.name, given.for_labels(independent=independent)
     if not callable(given):
