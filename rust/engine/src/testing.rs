@@ -4,6 +4,7 @@ use crate::Tensor;
 use crate::ops::Context;
 use crate::random::{Purpose, Stream};
 use crate::tensor::{Element, Real};
+use crate::trainer::Observers;
 
 /// Numbers between -1 and 1, the same for the same seed.
 pub fn numbers(seed: u64, count: usize) -> Vec<f64> {
@@ -48,5 +49,5 @@ pub fn on_threads<T: Send>(work: impl Fn() -> T + Sync) -> [T; 3] {
 /// What an operation on `x` is evaluated in.
 pub fn context(x: &Tensor) -> Context {
     let stream = Stream::new(0, Purpose::Noise);
-    Context { device: x.device(), dtype: x.dtype(), half: None, stream, watch: None, sentry: None }
+    Context { device: x.device(), dtype: x.dtype(), half: None, stream, observers: Observers::default() }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use burnish_engine::gradient::Method;
 use burnish_engine::trainer::{
-    ArrayView, Arrays, Chunk, Diagnosis, Inputs, Movement, OptimizerConfig, Records, Update, Zeros,
+    self, ArrayView, Arrays, Chunk, Diagnosis, Inputs, Movement, OptimizerConfig, Records, Update, Zeros,
 };
 use burnish_engine::{Device, Error, Interrupt, Precision, Result};
 use numpy::{PyArray1, PyArrayMethods};
@@ -195,6 +195,39 @@ impl Session {
         records_dict(py, records, parameters)
     }
 
+    /// Trains like `train`, once over the rows, and tells how long the whole took and of each operation: phase, place in the
+    /// program (None for a whole phase), name, layer, how often it ran, seconds, bytes read and written.
+    #[pyo3(signature = (inputs, order, *, batch_size, learning_rates, sample_weight = None))]
+    fn profile<'py>(
+        &self,
+        py: Python<'py>,
+        inputs: types::Arrays<'py>,
+        order: Option<Numbers<i64>>,
+        batch_size: usize,
+        learning_rates: Numbers<f64>,
+        sample_weight: Option<Array<'py>>,
+    ) -> PyResult<(f64, Vec<ProfileRow>)> {
+        let views = views(&inputs)?;
+        let weight = weight_view(sample_weight.as_ref())?;
+        let profile = self.run(py, |session, interrupt| {
+            let chunk = Chunk {
+                order: order.as_ref().map(|order| order.0.as_slice()),
+                batch_size,
+                learning_rates: &learning_rates.0,
+                sample_weight: weight.as_ref(),
+                epoch: 0,
+                first_step: 0,
+                diagnose: false,
+            };
+            session.profile(&views, &chunk, interrupt)
+        })?;
+        let row = |row: trainer::ProfileRow| {
+            let trainer::Cost { calls, seconds, bytes } = row.cost;
+            (row.phase.name(), row.node, row.operation, row.scope, calls, seconds, bytes)
+        };
+        Ok((profile.seconds, profile.rows.into_iter().map(row).collect()))
+    }
+
     /// Raises the exception of the signal that came while `train` last ran, if one did, once.
     fn signalled(&self) -> PyResult<()> {
         lock(&self.signal).take().map_or(Ok(()), Err)
@@ -275,6 +308,8 @@ impl Session {
         self.run(py, |session, interrupt| session.losses_along(&views, direction, &steps.0, weight.as_ref(), interrupt))
     }
 }
+
+type ProfileRow = (&'static str, Option<usize>, String, String, u64, f64, f64);
 
 type Finding = (u64, u64, &'static str, String, String, usize, usize, Option<i64>);
 

@@ -81,6 +81,12 @@ impl Device {
         }
     }
 
+    /// Waits until what was asked of the device is done.
+    pub(crate) fn wait(&self) -> Result<()> {
+        <burn_dispatch::Dispatch as burn_backend::Backend>::sync(&self.0)
+            .map_err(|error| Error::Device(error.to_string()))
+    }
+
     /// Whether fused CPU kernels may read the storage.
     pub fn is_cpu(&self) -> bool {
         matches!(self.0, DispatchDevice::Flex(_))

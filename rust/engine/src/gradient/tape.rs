@@ -10,6 +10,7 @@ use crate::ops::{self, Context, Kept, Operation};
 use crate::program::{Dim, Kind, Type, show_lengths};
 use crate::random::{Purpose, Stream};
 use crate::tensor::{DType, Tensor};
+use crate::trainer::Observers;
 use crate::{Error, Result};
 
 /// An eager value, and what it was made from if gradients are wanted.
@@ -160,8 +161,8 @@ pub fn apply(name: &str, inputs: &[Variable], attributes: &Json, seed: u64) -> R
     let kept_inputs = if tracked && keeps.inputs { tensors.clone() } else { Vec::new() };
     let stream = Stream::new(seed, Purpose::Noise);
     let shapes = tensors.iter().map(Tensor::shape).collect();
-    let mut evaluation =
-        operation.evaluate(tensors, &Context { device, dtype, half: None, stream, watch: None, sentry: None });
+    let observers = Observers::default();
+    let mut evaluation = operation.evaluate(tensors, &Context { device, dtype, half: None, stream, observers });
     if ty.rank() == 0 {
         evaluation.value = evaluation.value.into_number();
     }

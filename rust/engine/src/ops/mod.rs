@@ -35,7 +35,7 @@ pub(crate) use window::Window;
 use crate::program::Type;
 use crate::random::Stream;
 use crate::tensor::{DType, Tensor};
-use crate::trainer::{Sentry, Watch};
+use crate::trainer::Observers;
 use crate::{Device, Error, Result};
 
 /// What an evaluation may depend on besides its inputs.
@@ -49,10 +49,8 @@ pub struct Context {
     pub half: Option<DType>,
     /// The random stream of this node in this step.
     pub stream: Stream,
-    /// Who counts zero activations in this run.
-    pub(crate) watch: Option<Watch>,
-    /// Who looks for numbers that are not finite in this run.
-    pub(crate) sentry: Option<Sentry>,
+    /// Who looks on in this run.
+    pub(crate) observers: Observers,
 }
 
 /// The value of an operation, and what only its gradient reads.

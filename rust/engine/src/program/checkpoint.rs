@@ -195,6 +195,7 @@ mod tests {
     use crate::program::{Dim, Initializer, Kind, Parameter, Role};
     use crate::random::{Purpose, Stream};
     use crate::testing::tensor;
+    use crate::trainer::Observers;
     use crate::{DType, Device, Interrupt, Tensor};
 
     const WIDTH: usize = 6;
@@ -264,8 +265,7 @@ mod tests {
                 dtype: DType::F32,
                 half,
                 stream: noise,
-                watch: None,
-                sentry: None,
+                observers: Observers::default(),
             },
             noise,
         };

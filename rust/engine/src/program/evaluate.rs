@@ -6,6 +6,7 @@ use super::{Node, Program, Source, ValueId};
 use crate::ops::{Context, Kept};
 use crate::random::Stream;
 use crate::tensor::Tensor;
+use crate::trainer::Phase;
 use crate::{Interrupt, Result};
 
 /// The nodes that some outputs need, in order, and how often each value is used.
@@ -94,6 +95,12 @@ struct Step {
 }
 
 impl Step {
+    /// What the gradient is computed from.
+    fn reads<'a>(&'a self, gradient: &'a Tensor) -> impl Iterator<Item = &'a Tensor> {
+        let kept = &self.kept;
+        kept.inputs.iter().chain(&kept.output).chain(&kept.saved).chain([gradient])
+    }
+
     fn gradient(self, node: &Node, gradient: Tensor, wanted: &[bool]) -> Vec<Option<Tensor>> {
         let operation = node.operation.as_ref();
         match self.casts {
@@ -207,15 +214,18 @@ impl<'a> Evaluator<'a> {
         });
         let inputs = casts.iter().fold(inputs, |inputs, casts| casts.inputs(inputs));
         self.context.stream = self.noise.fork(id as u64);
+        let profiler = self.context.observers.profiler.as_ref();
+        let running = profiler.map(|profiler| profiler.begin(Phase::Forward, Some(id), &inputs));
         let mut evaluation = node.operation.evaluate(inputs, self.context);
+        running.into_iter().for_each(|running| running.end([&evaluation.value].into_iter().chain(&evaluation.saved)));
         if self.program.values()[id].ty.rank() == 0 {
             evaluation.value = evaluation.value.into_number();
         }
-        if let Some(watch) = self.context.watch.as_ref().filter(|_| node.operation.rectifies()) {
+        if let Some(watch) = self.context.observers.watch.as_ref().filter(|_| node.operation.rectifies()) {
             watch.see(id, &evaluation.value);
         }
         let value = casts.iter().fold(evaluation.value, |value, casts| casts.output(value));
-        if let Some(sentry) = &self.context.sentry {
+        if let Some(sentry) = &self.context.observers.sentry {
             sentry.see(id, &value);
         }
         if let Some(kept) = &mut kept {
@@ -266,10 +276,13 @@ impl<'a> Evaluator<'a> {
                 continue;
             };
             let wanted: Vec<bool> = node.inputs.iter().map(|&input| reverse.reached[input]).collect();
+            let profiler = self.context.observers.profiler.as_ref();
+            let running = profiler.map(|profiler| profiler.begin(Phase::Backward, Some(id), step.reads(&gradient)));
             let found = step.gradient(node, gradient, &wanted);
+            running.into_iter().for_each(|running| running.end(found.iter().flatten()));
             for ((&input, wanted), gradient) in node.inputs.iter().zip(wanted).zip(found) {
                 if let (true, Some(gradient)) = (wanted, gradient) {
-                    if let Some(sentry) = &self.context.sentry {
+                    if let Some(sentry) = &self.context.observers.sentry {
                         sentry.see_gradient(id, input, &gradient);
                     }
                     gradients[input] = Some(gradient.added_to(gradients[input].take()));
@@ -282,7 +295,7 @@ impl<'a> Evaluator<'a> {
     /// Runs a segment once more, with the same random numbers, this time keeping what its gradients read.
     fn again(&mut self, segment: &Segment, reached: &[bool], run: &mut Forward) -> Result<()> {
         // What was seen the first time is not to be seen again.
-        self.context.watch = None;
+        self.context.observers.watch = None;
         let mut live = Live { values: vec![None; reached.len()], uses: vec![0; reached.len()], release: true };
         for (id, value) in run.borders.pop().expect("one for each segment") {
             live.values[id] = Some(value);

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::step::Record;
 use super::{Inputs, Outputs, Session};
 use crate::gradient::{Method, Problem, solve};
-use crate::ops::Context;
 use crate::program::{Dim, Leaves, Node, Plan, Program, Reverse, Source, ValueId};
 use crate::tensor::{DType, Real, Tensor};
 use crate::{Interrupt, Result};
@@ -159,7 +158,7 @@ impl Session {
                 weight: self.sample_seed(failure.weights, if total > 0.0 { total.recip() } else { 0.0 }),
                 wanted: &training.wanted,
                 reverse: &reverse,
-                context: Context { sentry: Some(sentry.clone()), ..self.context() },
+                context: self.observed(|observers| observers.sentry = Some(sentry.clone())),
                 noise: self.noise(failure.address),
             },
             Method::Autodiff,

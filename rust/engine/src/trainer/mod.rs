@@ -6,6 +6,8 @@ mod data;
 mod diagnose;
 mod loss_scale;
 mod monitor;
+mod observers;
+mod profile;
 mod solver;
 mod state;
 mod step;
@@ -23,6 +25,9 @@ pub use diagnose::{Diagnosis, Origin};
 pub use loss_scale::LossScaleConfig;
 pub(crate) use monitor::Watch;
 pub use monitor::{ACTIVATIONS_EVERY, Zeros};
+pub(crate) use observers::Observers;
+pub(crate) use profile::Profiler;
+pub use profile::{Cost, Phase, Profile, ProfileRow};
 pub use update::{Movement, Update};
 
 use crate::ops::Context;
@@ -51,6 +56,7 @@ pub struct Session {
     training: Option<update::Training>,
     plans: BTreeMap<String, Arc<Outputs>>,
     diagnosis: Option<Diagnosis>,
+    profiler: Option<Profiler>,
 }
 
 /// The outputs of one purpose, with their plan.
@@ -128,6 +134,7 @@ impl Session {
             training: None,
             plans: BTreeMap::new(),
             diagnosis: None,
+            profiler: None,
         };
         session.initialise(arrays)?;
         Ok(session)
@@ -190,9 +197,15 @@ impl Session {
             dtype: self.dtype,
             half: self.precision.half(),
             stream,
-            watch: None,
-            sentry: None,
+            observers: Observers { profiler: self.profiler.clone(), ..Observers::default() },
         }
+    }
+
+    /// [`Self::context`] with one more who looks on.
+    fn observed(&self, add: impl FnOnce(&mut Observers)) -> Context {
+        let mut context = self.context();
+        add(&mut context.observers);
+        context
     }
 
     /// How gradients of the training loss go back to the parameters that train.

@@ -7,9 +7,8 @@ use super::data::expect_shape;
 use super::diagnose::Failure;
 use super::monitor::{ACTIVATIONS_EVERY, Watch, layers};
 use super::update::Update;
-use super::{Arrays, Chunk, Inputs, Outputs, Records, Session, common_rows};
+use super::{Arrays, Chunk, Inputs, Outputs, Phase, Records, Session, common_rows};
 use crate::gradient::{Method, Problem, Solution, solve};
-use crate::ops::Context;
 use crate::program::{Checkpoint, Kind, Leaves, Plan, Retention, Reverse, ValueId, forward, show_lengths};
 use crate::random::{Purpose, Stream};
 use crate::tensor::{DType, Tensor};
@@ -99,7 +98,7 @@ impl Session {
             .collect();
         record.update = match self.training()?.rule.solver() {
             Some(_) => Some(self.solve(&batch, record.loss, gradients, learning_rate, interrupt)?),
-            None => self.take_gradients(gradients, total, learning_rate)?,
+            None => self.update(gradients, total, learning_rate)?,
         };
         if record.loss.is_finite() && record.update.as_ref().is_none_or(|update| update.finite) {
             for (id, value) in assigned {
@@ -122,17 +121,36 @@ impl Session {
             Problem {
                 program: &self.program,
                 plan: &outputs.plan,
-                leaves: self.leaves(inputs, rows, &outputs.plan),
+                leaves: self.gathered(inputs, rows, &outputs.plan),
                 loss: outputs.loss,
                 weight: self.sample_seed(weights, scale),
                 wanted: &training.wanted,
                 reverse,
-                context: Context { watch, ..self.context() },
+                context: self.observed(|observers| observers.watch = watch),
                 noise: self.noise(address),
             },
             training.method,
             interrupt,
         )
+    }
+
+    /// [`Self::take_gradients`], timed if somebody wants to know.
+    fn update(&mut self, gradients: Vec<(ValueId, Tensor)>, total: f64, learning_rate: f64) -> Result<Option<Update>> {
+        let tensors = gradients.iter().map(|(_, gradient)| gradient);
+        let running = self.profiler.as_ref().map(|profiler| profiler.begin(Phase::Update, None, tensors));
+        let update = self.take_gradients(gradients, total, learning_rate);
+        running.into_iter().for_each(|running| running.end([]));
+        update
+    }
+
+    /// [`Self::leaves`], timed if somebody wants to know.
+    fn gathered(&self, inputs: &Inputs, rows: &[i64], plan: &Plan) -> Leaves {
+        let running = self.profiler.as_ref().map(|profiler| profiler.begin(Phase::Gather, None, []));
+        let leaves = self.leaves(inputs, rows, plan);
+        if let Some(running) = running {
+            running.end(self.program.inputs().filter_map(|(id, _)| leaves[id].as_ref()));
+        }
+        leaves
     }
 
     /// The layers whose zero activations [`Records::activations`] counts.

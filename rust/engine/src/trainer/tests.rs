@@ -108,6 +108,38 @@ fn train(session: &mut Session, data: &Data, order: Option<&[i64]>, batch_size: 
     session.train(&data.inputs(), &chunk, &Interrupt::default()).expect("steps")
 }
 
+#[test]
+fn a_profile_tells_what_each_operation_moves_and_trains_as_usual() {
+    let data = Data::new(3, 10);
+    let mut plain = compiled(DType::F64, json!({"name": "adam"}));
+    train(&mut plain, &data, None, 5, false);
+    let mut session = compiled(DType::F64, json!({"name": "adam"}));
+    let rates = [0.05; 2];
+    let chunk = Chunk {
+        order: None,
+        batch_size: 5,
+        learning_rates: &rates,
+        sample_weight: None,
+        epoch: 0,
+        first_step: 0,
+        diagnose: false,
+    };
+    let profile = session.profile(&data.inputs(), &chunk, &Interrupt::default()).expect("steps");
+    assert_eq!(flat(&session.state()), flat(&plain.state()));
+    assert!(profile.rows.iter().all(|row| row.cost.calls == 2 && row.cost.seconds > 0.0));
+    assert!(profile.rows.iter().map(|row| row.cost.seconds).sum::<f64>() <= profile.seconds);
+    let bytes = |phase, operation: &str| {
+        let mut rows = profile.rows.iter().filter(|row| row.phase == phase && row.operation == operation);
+        rows.next().expect("a row").cost.bytes / 16.0
+    };
+    // Elements: x, kernel, bias and value of the first layer; x and y of a batch; gradients of all parameters.
+    assert_eq!(bytes(Phase::Forward, "linear"), (5 * 3 + 3 * 4 + 4 + 5 * 4) as f64);
+    assert_eq!((bytes(Phase::Gather, ""), bytes(Phase::Update, "")), ((5 * 3 + 5) as f64, (12 + 4 + 4) as f64));
+    let phases = |phase| profile.rows.iter().filter(|row| row.phase == phase && row.node.is_some()).count();
+    assert_eq!((phases(Phase::Forward), phases(Phase::Backward)), (7, 5));
+    assert!(session.profiler.is_none());
+}
+
 fn flat(arrays: &Arrays) -> Vec<f64> {
     arrays.values().flat_map(Tensor::to_f64).collect()
 }
