@@ -25,6 +25,7 @@ from . import (
 )
 from ._device import devices
 from ._precision import LossScale
+from ._profile import profile
 from .doctor import Doctor
 from .functional import Input
 from .gradients import check_gradients, gradients
@@ -59,6 +60,7 @@ __all__ = [
     "metrics",
     "ops",
     "optimizers",
+    "profile",
     "regularizers",
     "schedules",
     "tuning",

@@ -153,6 +153,11 @@ class Session:
         """
         The named outputs for all rows.
         """
+    def profile(self, /, inputs: Mapping[str, NDArray[Any]], order: NDArray[int64] | None, *, batch_size: SupportsIndex, learning_rates: NDArray[float64], sample_weight: NDArray[Any] | None = None) -> tuple[float, list[tuple[str, int | None, str, str, int, float, float]]]:
+        """
+        Trains like `train`, once over the rows, and tells how long the whole took and of each operation: phase, place in the
+        program (None for a whole phase), name, layer, how often it ran, seconds, bytes read and written.
+        """
     def rectified(self, /) -> list[str]:
         """
         The layers whose zero activations are counted: columns of "activations.zeros" and "activations.dead".

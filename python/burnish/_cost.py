@@ -28,6 +28,7 @@ _BYTES = {"int": 4, "bool": 1}
 class Cost(NamedTuple):
     """One operation of a program."""
 
+    node: int  # its place in the program
     scope: str
     operation: str
     flops: int
@@ -122,7 +123,7 @@ def costs(program: Program, outputs: Iterable[str], float_bytes: int) -> list[Co
             flops = FLOPS[fields["operation"]](inputs, shapes.lengths[index], fields["attributes"])
             kept = index in shapes.multiples and fields["operation"] not in _VIEWS
             size = math.prod(shapes.lengths[index]) * _BYTES.get(program.kind(index), float_bytes)
-            found.append(Cost(fields["scope"], fields["operation"], flops, size if kept else 0))
+            found.append(Cost(index, fields["scope"], fields["operation"], flops, size if kept else 0))
     return found
 
 
