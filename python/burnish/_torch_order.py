@@ -19,7 +19,7 @@ __all__ = ["Orders", "feature_orders"]
 
 # What PyTorch takes and gives channels first, and what it takes and gives features last.
 _WINDOWS = frozenset({"conv2d", "max_pool2d", "avg_pool2d"})
-_FEATURES = frozenset({"linear", "matmul"})
+_FEATURES = frozenset({"linear", "matmul", "rnn", "gru", "lstm"})
 
 
 class Orders(NamedTuple):
@@ -117,9 +117,11 @@ class _Walk:
     def _demand(self, index: int, order: Array) -> None:
         """Give an order to what made these features, back to the kernel that did."""
         inputs, operation = self._inputs(index), self._items[index].get("apply", {}).get("operation")
-        if operation in _FEATURES:
+        if operation == "linear":
             self._note(self.orders.outputs, inputs[1], order)
             self._give(inputs[2:], order)
+            return
+        if operation in _FEATURES:
             return
         self._give(inputs, order)
         for x in inputs:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from ._torch_order import feature_orders
+from ._torch_recurrent import Found, joined_biases, level_apart, placed
 
 if TYPE_CHECKING:
     from ._build import Built
@@ -48,13 +49,6 @@ _ENDINGS = {
 _COUNTER = "num_batches_tracked"
 
 
-class _Found(NamedTuple):
-    """An array of the file under the names of this model's layers."""
-
-    source: str
-    array: Array
-
-
 def from_torch(built: Built, arrays: Mapping[str, Array], names: Names | None) -> dict[str, Array]:
     """Return arrays under this model's paths and in its layouts; what it has no place for keeps its name."""
     shapes = {path: tuple(shape) for path, shape, *_ in [*built.program.parameters(), *built.program.buffers()]}
@@ -72,9 +66,9 @@ def from_torch(built: Built, arrays: Mapping[str, Array], names: Names | None) -
     return converted
 
 
-def _renamed(arrays: Mapping[str, Array], kinds: Mapping[str, str], names: Names | None) -> dict[str, _Found]:
+def _renamed(arrays: Mapping[str, Array], kinds: Mapping[str, str], names: Names | None) -> dict[str, Found]:
     """Name arrays after this model's layers, those that hold several of ours taken apart."""
-    found: dict[str, _Found] = {}
+    found: dict[str, Found] = {}
     rename = _renaming(names)
     for source, array in arrays.items():
         name = rename(source)
@@ -82,23 +76,24 @@ def _renamed(arrays: Mapping[str, Array], kinds: Mapping[str, str], names: Names
             raise TypeError(f"`names` must give strings or None, got {name!r} for {source!r}")
         if name is None or source.rpartition(".")[2] == _COUNTER:
             continue
-        for part, piece in _pieces(_with_parts(name, kinds), array).items():
+        for part, piece in _pieces(placed(_with_parts(name, kinds), kinds), array).items():
             if part in found:
                 raise ValueError(f"`names` gives {found[part].source!r} and {source!r} the same name {part!r}")
-            found[part] = _Found(source, piece)
-    return found
+            found[part] = Found(source, piece)
+    return joined_biases(found, kinds)
 
 
 def _renaming(names: Names | None) -> Callable[[str], str | None]:
     """Return what changes a name of PyTorch: by the longest prefix of whole parts in a mapping, or by a function."""
     if names is None:
-        return lambda name: name
+        return level_apart
     if callable(names):
-        return names
+        return lambda name: _level_apart_of(names(name))
     if not isinstance(names, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"`names` must be a dict of PyTorch's names -> layers' paths or a function, got {names!r}")
 
     def rename(name: str) -> str | None:
+        name = level_apart(name)
         ends = [len(name), *(place for place in range(len(name) - 1, -1, -1) if name[place] == ".")]
         for end in ends:
             if name[:end] in names:
@@ -107,6 +102,10 @@ def _renaming(names: Names | None) -> Callable[[str], str | None]:
         return name
 
     return rename
+
+
+def _level_apart_of(name: str | None) -> str | None:
+    return level_apart(name) if isinstance(name, str) else name
 
 
 def _with_parts(name: str, kinds: Mapping[str, str]) -> str:

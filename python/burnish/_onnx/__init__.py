@@ -15,6 +15,7 @@ from .._optional import required
 from .._replay import constant_of, needed
 from .._structure import flatten
 from ..tensor import Tensor
+from .batch_norm import batch_norm, normalized
 from .graph import TYPES, Apply, First, Graph, Operand
 from .table import DRAWN, OPERATIONS, REFUSED
 
@@ -62,11 +63,11 @@ def export(runtime: Runtime, path: str | PathLike[str], name: str) -> None:
 def _document(onnx: Any, graph: Graph, name: str, inputs: Mapping[str, _Value], outputs: Mapping[str, _Value]) -> Any:
     make = onnx.helper
     body = make.make_graph(
-        [make.make_node(node.type, node.inputs, node.outputs, node.name, **node.attributes) for node in graph.nodes],
+        _nodes(onnx, graph),
         name,
         [_declared(onnx, name, value) for name, value in inputs.items()],
         [_declared(onnx, name, value) for name, value in outputs.items()],
-        [onnx.numpy_helper.from_array(array, name) for name, array in graph.initializers.items()],
+        _arrays(onnx, graph),
     )
     return make.make_model(
         body,
@@ -75,6 +76,29 @@ def _document(onnx: Any, graph: Graph, name: str, inputs: Mapping[str, _Value], 
         producer_name="burnish",
         producer_version=_version(),
     )
+
+
+def _nodes(onnx: Any, graph: Graph) -> list[Any]:
+    made: list[Any] = []
+    for node in graph.nodes:
+        options = {
+            name: _body(onnx, node.name, value) if isinstance(value, Graph) else value
+            for name, value in node.attributes.items()
+        }
+        made.append(onnx.helper.make_node(node.type, node.inputs, node.outputs, node.name, **options))
+    return made
+
+
+def _arrays(onnx: Any, graph: Graph) -> list[Any]:
+    return [onnx.numpy_helper.from_array(array, name) for name, array in graph.initializers.items()]
+
+
+def _body(onnx: Any, name: str, graph: Graph) -> Any:
+    """Return the graph of a loop's body, whose outputs are floats."""
+    value = onnx.helper.make_tensor_value_info
+    inputs = [value(each, TYPES[kind], None) for each, kind in graph.inputs]
+    outputs = [value(each, TYPES["float"], None) for each in graph.outputs]
+    return onnx.helper.make_graph(_nodes(onnx, graph), name, inputs, outputs, _arrays(onnx, graph))
 
 
 def _version() -> str:
@@ -145,15 +169,27 @@ class _Writer:
         if source != "apply":
             return Operand(shape, kind, array=self._weights[fields["path"]], label=fields["path"])
         inputs = [self._operands[operand] for operand in fields["inputs"]]
-        folded = _folded(shape, kind, fields, inputs)
-        return folded or self._applied(Apply(fields["operation"], inputs, fields["attributes"], shape, kind), fields)
+        node = Apply(fields["operation"], inputs, fields["attributes"], shape, kind)
+        self._graph.scope = fields["scope"]
+        return _folded(node) or self._normalized(index, node) or self._applied(node, fields["scope"])
 
-    def _applied(self, node: Apply, fields: Mapping[str, Any]) -> Operand:
+    def _normalized(self, index: int, node: Apply) -> Operand | None:
+        """Write a batch normalisation as one node, where the channels stand second as ONNX has them."""
+        norm = batch_norm(self._items, index)
+        x = None if norm is None else self._operands[norm.x]
+        if norm is None or x is None or not (x.only_first or len(x.shape) == 2):
+            return None
+        places = (norm.scale, norm.offset, norm.mean, norm.variance)
+        weights = [None if place is None else self._operands[place] for place in places]
+        if x.only_first:
+            return Operand(node.shape, node.kind, first=normalized(self._graph, x.first, norm, weights))
+        return Operand(node.shape, node.kind, last=normalized(self._graph, self._graph.last(x), norm, weights))
+
+    def _applied(self, node: Apply, scope: str) -> Operand:
         if node.operation not in OPERATIONS:
-            where = f" (layer {fields['scope']!r})" if fields["scope"] else ""
+            where = f" (layer {scope!r})" if scope else ""
             why = REFUSED.get(node.operation, "ONNX has no counterpart of it here")
             raise ValueError(f"the operation {node.operation!r}{where} cannot be exported: {why}")
-        self._graph.scope = fields["scope"]
         name = OPERATIONS[node.operation](self._graph, node)
         if isinstance(name, First):
             return Operand(node.shape, node.kind, first=str(name))
@@ -171,6 +207,7 @@ class _Writer:
             else:
                 names[name] = wanted
         self._graph.rename(names)
+        self._graph.prune(set(self._targets))
 
 
 def _count(shape: Shape) -> int:
@@ -180,12 +217,12 @@ def _count(shape: Shape) -> int:
     return count
 
 
-def _folded(shape: Shape, kind: str, fields: Mapping[str, Any], inputs: list[Operand]) -> Operand | None:
+def _folded(node: Apply) -> Operand | None:
     """Compute what depends on constants alone, or only moves a weight."""
-    arrays = [operand.array for operand in inputs if operand.array is not None]
-    constant = all(operand.label == "constant" for operand in inputs)
-    if len(arrays) < len(inputs) or not (constant or fields["operation"] in _MOVES) or fields["operation"] in DRAWN:
+    arrays = [operand.array for operand in node.inputs if operand.array is not None]
+    constant = all(operand.label == "constant" for operand in node.inputs)
+    if len(arrays) < len(node.inputs) or not (constant or node.operation in _MOVES) or node.operation in DRAWN:
         return None
     first = Tensor(arrays[0])
-    value = first.emit(fields["operation"], [first, *arrays[1:]], dict(fields["attributes"]))
-    return Operand(shape, kind, array=value.numpy(), label=inputs[0].label)
+    value = first.emit(node.operation, [first, *arrays[1:]], dict(node.attributes))
+    return Operand(node.shape, node.kind, array=value.numpy(), label=node.inputs[0].label)

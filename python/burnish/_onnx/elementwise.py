@@ -100,9 +100,17 @@ OPERATIONS: dict[str, Emit] = {
     "square": _function(_square),
 }
 
-_FUSED = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid"}
+_FUSED: dict[str, tuple[str, dict[str, float]]] = {
+    "relu": ("Relu", {}),
+    "tanh": ("Tanh", {}),
+    "sigmoid": ("Sigmoid", {}),
+    "hard_sigmoid": ("HardSigmoid", {"alpha": 1 / 6, "beta": 0.5}),
+}
 
 
 def activated(graph: Graph, y: str, activation: str) -> str:
     """Write the activation that an operation has fused, if any."""
-    return y if activation == "none" else graph.emit(_FUSED[activation], y)
+    if activation == "none":
+        return y
+    type_, options = _FUSED[activation]
+    return graph.emit(type_, y, **options)

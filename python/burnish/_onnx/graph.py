@@ -67,6 +67,10 @@ class Node(NamedTuple):
     outputs: list[str]
     attributes: dict[str, Any]
 
+    def bodies(self) -> list[Graph]:
+        """Return the graphs inside the node."""
+        return [value for value in self.attributes.values() if isinstance(value, Graph)]
+
 
 class Graph:
     """Nodes and initializers, each under a name of its own; those written meanwhile are named after `scope`."""
@@ -74,9 +78,25 @@ class Graph:
     def __init__(self, taken: Sequence[str]) -> None:
         self.nodes: list[Node] = []
         self.initializers: dict[str, Array] = {}
+        self._labels: dict[str, str] = {}
+        self.inputs: list[tuple[str, str]] = []  # names and kinds, of the body of a loop
+        self.outputs: list[str] = []
         self.scope = ""
+        self._reserved = frozenset(taken)
         self._numbers = dict.fromkeys(taken, 0)
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+
+    def inner(self) -> Graph:
+        """Return a graph for the body of a loop: it sees the names of this one and takes none of them."""
+        body = Graph(())
+        body.scope, body._numbers = self.scope, self._numbers
+        return body
+
+    def input(self, kind: str) -> str:
+        """Declare an input of the body of a loop."""
+        name = self._named(f"{self.scope}/step")
+        self.inputs.append((name, kind))
+        return name
 
     def emit(self, type_: str, *inputs: str, **attributes: Any) -> str:
         """Write a node and return the name of its only output."""
@@ -118,6 +138,10 @@ class Graph:
         """Return the name of a value with its axes in another order; known numbers are stored so."""
         return self._moved(operand, axes)
 
+    def weights(self, operand: Operand, array: Array) -> str:
+        """Return the name of known numbers in another form, named after the operand."""
+        return self._stored(operand.label, self._typed(operand, array))
+
     def aligned(self, operands: Sequence[Operand]) -> tuple[list[str], Callable[[str], str]]:
         """Return the names of values to be combined element by element, and what marks the order of the result.
 
@@ -128,10 +152,38 @@ class Graph:
         return [self.last(operand) for operand in operands], str
 
     def rename(self, names: Mapping[str, str]) -> None:
-        """Give tensors other names."""
+        """Give tensors other names, also where a loop's body uses them."""
         for node in self.nodes:
+            for body in node.bodies():
+                body.rename(names)
             node.inputs[:] = [names.get(name, name) for name in node.inputs]
             node.outputs[:] = [names.get(name, name) for name in node.outputs]
+
+    def prune(self, wanted: set[str]) -> None:
+        """Leave out what these tensors do not depend on."""
+        needed, kept = set(wanted), list[Node]()
+        for node in reversed(self.nodes):
+            if needed.intersection(node.outputs):
+                needed.update(node.inputs)
+                needed.update(name for body in node.bodies() for inner in body.nodes for name in inner.inputs)
+                kept.append(node)
+        self.nodes = kept[::-1]
+        self.initializers = {name: array for name, array in self.initializers.items() if name in needed}
+        self._number_anew()
+
+    def _number_anew(self) -> None:
+        """Let numbers have the names that those that were left out have had."""
+        names: dict[str, str] = {}
+        inside = [body for node in self.nodes for body in node.bodies()]
+        taken = {*self._reserved, *self.initializers, *(name for body in inside for name in body.initializers)}
+        taken.update(name for node in self.nodes for name in node.outputs)
+        for name in self.initializers:
+            label = self._labels[name]
+            if label not in taken:
+                names[name] = label
+                taken.add(label)
+        self.rename(names)
+        self.initializers = {names.get(name, name): array for name, array in self.initializers.items()}
 
     def _beside_first(self, operand: Operand) -> str:
         if len(operand.shape) == 4:
@@ -155,7 +207,7 @@ class Graph:
 
     def _stored(self, label: str, array: Array) -> str:
         name = self._named(label)
-        self.initializers[name] = array
+        self.initializers[name], self._labels[name] = array, label
         return name
 
     def _named(self, wanted: str) -> str:

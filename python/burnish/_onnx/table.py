@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import elementwise, images, indexing, logic, normalization, products, random, reduction, shaping
+from . import elementwise, images, indexing, logic, normalization, products, random, recurrent, reduction, shaping
 
 if TYPE_CHECKING:
     from .graph import Emit
@@ -21,7 +21,8 @@ OPERATIONS: dict[str, Emit] = {
     **indexing.OPERATIONS,
     **images.OPERATIONS,
     **random.OPERATIONS,
+    **recurrent.OPERATIONS,
 }
 DRAWN = frozenset(random.OPERATIONS)
 # What ONNX has no counterpart of, and why.
-REFUSED: dict[str, str] = {}
+REFUSED: dict[str, str] = {"ctc": "it sums over all alignments, step by step"}
