@@ -213,6 +213,29 @@ def test_operation(name, channels_first, tmp_path):
         close(found, wanted)
 
 
+@pytest.mark.parametrize("channels_first", [False, True], ids=["last", "first"])
+def test_integers_and_truth_values(channels_first, tmp_path):
+    def call(x):
+        x = ops.max_pool2d(x, (1, 1)) if channels_first else x
+        numbers, truth = ids(x), x > 0
+        outputs = [getattr(ops, name)(numbers, ids(2.0 * x)) for name in BINARY if name != "divide"]
+        outputs += [function(numbers, (1, 2)) for function in (ops.sum, ops.max, ops.min)]
+        outputs += [ops.argmax(numbers, 1), ops.argmin(numbers), ops.where(truth, numbers, 7), ops.cast(1e5 * x, "int")]
+        outputs += [ops.pad(numbers, ((0, 0), (1, 0), (0, 1), (2, 0)), 7), ops.take_along_axis(numbers, numbers, 1)]
+        outputs += [ops.take(np.arange(8).reshape(4, 2), numbers), ops.take(truth, np.array([0, 2]), 1)]
+        for each in (numbers, truth):
+            outputs += [ops.flip(each, 1), each[:, 1:3, ::2], ops.concatenate([each, each], 1), ops.stop_gradient(each)]
+            outputs += [ops.transpose(each, (0, 2, 1, 3)), ops.reshape(each, (None, 120)), each]
+            outputs += [ops.broadcast_to(each[:, :1], (None, 5, 6, 4))]
+        return outputs
+
+    model = bn.Sequential([layers.Lambda(call)])
+    expected = model.predict(IMAGES)
+    for found, wanted in zip(Exported(model, tmp_path).predict(x=IMAGES), expected, strict=True):
+        assert found.dtype.kind == wanted.dtype.kind
+        np.testing.assert_array_equal(found, wanted)
+
+
 def test_noise_is_drawn_anew(tmp_path):
     x = bn.Input((2000,))
     outputs = [
