@@ -21,6 +21,7 @@ import test_ops
 
 import burnish as bn
 from burnish import layers, losses
+from burnish._onnx.table import REFUSED
 from burnish.model import core_of
 
 # |a - b| / max(1, |b|) of the worst element. Gradients: the step of the differences is 1e-6. Devices: other orders of
@@ -61,7 +62,7 @@ def operations(folder):
             test_ops.gradient_error(case),
             [distance(eager(case, device), eager(case, "cpu")) for device in PRESENT],
             predicts_again(model, x, folder),
-            exported(model, x, folder),
+            None if name.partition(",")[0] in REFUSED else exported(model, x, folder),
         )
     for name, function in test_ops.RANDOM.items():
         x = test_contract.VECTOR
