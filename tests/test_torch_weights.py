@@ -9,7 +9,9 @@ import burnish as bn
 from burnish import _burnish, layers
 
 GOLDEN = Path(__file__).parent / "golden"
-FILE = {name: GOLDEN / f"torch_{name}.safetensors" for name in ("classifier", "generator", "text", "translator")}
+FILE = {
+    name: GOLDEN / f"torch_{name}.safetensors" for name in ("classifier", "generator", "text", "translator", "tagger")
+}
 
 
 def golden(name):
@@ -77,6 +79,22 @@ class Translator(bn.Model):
         return self.attend(self.decoder(target, source), values, keys)
 
 
+def tagger():
+    def both(layer, name):
+        return layers.Bidirectional(layer, name=name)
+
+    return bn.Sequential(
+        [
+            bn.Input((6, 3)),
+            both(layers.LSTM(4, return_sequences=True), "lstm"),
+            both(layers.LSTM(4, return_sequences=True), "second"),
+            layers.GRU(5, return_sequences=True),
+            both(layers.RNN(4, activation="relu", return_sequences=True, use_bias=False), "rnn"),
+            layers.GRU(2, name="last"),
+        ]
+    )
+
+
 MODELS = {
     "classifier": (classifier, {"bn2": "norm", "fc": "head"}),
     "generator": (
@@ -84,6 +102,7 @@ MODELS = {
         {"fc": "dense", "norm": "batch_norm", "group": "group_norm", "up": "conv_transpose2d"},
     ),
     "text": (text, None),
+    "tagger": (tagger, {"lstm.l1": "second"}),
     "translator": (Translator, {"encoder.layers": "encoder"}),
 }
 
@@ -159,6 +178,30 @@ def test_names_by_function_and_left_out_modules(rng, tmp_path):
     inner = bn.Sequential([bn.Input((3,)), bn.Sequential([layers.Dense(2, use_bias=False)], name="body")])
     inner.load_weights(path, layout="torch", names={"net.0": "body.dense", "old": None})
     np.testing.assert_allclose(inner.parameters()["body.dense.kernel"], arrays["net__0__weight"].T, rtol=1e-6)
+
+
+def test_recurrent_layers_that_do_not_fit_are_listed(rng, tmp_path):
+    arrays = {
+        f"rnn.{part}_l{level}": rng.normal(size=(4, 4) if part.startswith("w") else 4)
+        for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        for level in (0, 1)
+    }
+    path = tmp_path / "weights"
+    _burnish.write_arrays(str(path), arrays, {})
+    model = bn.Sequential([bn.Input((3, 4)), layers.RNN(4, return_sequences=True), layers.GRU(4, use_bias=False)])
+    with pytest.raises(ValueError, match=r"'rnn.bias_hh_l0' and 'rnn.bias_hh_l1' the same name"):
+        model.load_weights(path, layout="torch")
+    with pytest.raises(ValueError, match="do not fit") as raised:
+        model.load_weights(path, layout="torch", names={"rnn.l1": "gru"})
+    for words in (
+        "unexpected 'rnn.bias_ih_l1'",
+        "'gru.kernel' must have shape (4, 12), got (4, 4)",
+    ):
+        assert words in str(raised.value)
+    model.load_weights(path, layout="torch", strict=False, names=lambda name: name.replace("_l1", "_l2_reverse"))
+    np.testing.assert_array_equal(
+        model.parameters()["rnn.bias"], np.float32(arrays["rnn.bias_ih_l0"] + arrays["rnn.bias_hh_l0"])
+    )
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

@@ -88,6 +88,21 @@ class Translator(nn.Module):
         return self.attend(y, keys, values)[0]
 
 
+class Tagger(nn.Module):
+    """Recurrent layers of every kind, several in one module and both ways."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(3, 4, num_layers=2, bidirectional=True, batch_first=True)
+        self.gru = nn.GRU(8, 5, batch_first=True)
+        self.rnn = nn.RNN(5, 4, nonlinearity="relu", bidirectional=True, batch_first=True, bias=False)
+        self.last = nn.GRU(8, 2, batch_first=True)
+
+    def forward(self, x):
+        """Return a state."""
+        return self.last(self.rnn(self.gru(self.lstm(x)[0])[0])[0])[1][0]
+
+
 CASES = {
     "classifier": (Classifier, lambda: (torch.randn(3, 3, 6, 5), torch.randn(3, 2))),
     "generator": (Generator, lambda: (torch.randn(3, 5),)),
@@ -96,6 +111,7 @@ CASES = {
         Translator,
         lambda: (torch.randn(3, 4, 6), torch.randn(3, 5, 6), torch.randn(3, 2, 4), torch.randn(3, 2, 3)),
     ),
+    "tagger": (Tagger, lambda: (torch.randn(3, 6, 3),)),
 }
 
 
