@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+import test_torch_weights
 from test_contract import LAYERS, network
 
 import burnish as bn
@@ -345,6 +346,19 @@ def test_several_inputs_and_outputs(rng, tmp_path):
         close(array, expected[name.removeprefix("prediction.")])
     assert exported.shape("x.unused") == ["batch", 2]
     assert exported.shape("prediction.rows") == ["12 * batch", 3]
+
+
+@pytest.mark.parametrize("name", test_torch_weights.MODELS)
+def test_from_pytorch_to_onnxruntime(name, tmp_path):
+    make, names = test_torch_weights.MODELS[name]
+    x, y = test_torch_weights.golden(name)
+    model = test_torch_weights.built(make, x)
+    model.load_weights(test_torch_weights.FILE[name], layout="torch", names=names)
+    inputs = {f"x.{key}": array for key, array in x.items()} if isinstance(x, dict) else {"x": x}
+    kinds = {"f": np.float32, "i": np.int64}
+    feed = {key: array.astype(kinds[array.dtype.kind]) for key, array in inputs.items()}
+    (found,) = Exported(model, tmp_path).predict(**feed)
+    close(found, y)
 
 
 class Named(bn.Model):
