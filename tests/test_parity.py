@@ -1,5 +1,6 @@
 """Training of whole networks against PyTorch's, from the same weights and data (tests/golden/make_training.py)."""
 
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +38,12 @@ def cnn():
             layers.Flatten(),
             layers.Dense(4, name="output"),
         ]
+    )
+
+
+def recurrent(kind):
+    return bn.Sequential(
+        [kind(12, return_sequences=True, name="lower"), kind(8, name="upper"), layers.Dense(1, name="output")]
     )
 
 
@@ -81,6 +88,8 @@ class Case(NamedTuple):
 CASES = [
     Case("mlp", mlp, "cross_entropy", optimizers.SGD(0.1, momentum=0.9, nesterov=True)),
     Case("cnn", cnn, "cross_entropy", optimizers.Adam(0.01)),
+    Case("lstm", partial(recurrent, layers.LSTM), "mse", optimizers.Adam(0.01)),
+    Case("gru", partial(recurrent, layers.GRU), "binary_cross_entropy", optimizers.RMSprop(0.003)),
     Case(
         "transformer",
         transformer,
@@ -102,3 +111,7 @@ def test_losses_of_25_updates_are_pytorchs(case, device):
 @each_case
 def test_losses_of_25_updates_are_pytorchs_in_float64(case, device):
     assert case.error(golden(case.name), device, "float64") < TOLERANCES["float64"]
+
+
+def test_every_golden_training_is_followed():
+    assert {case.name for case in CASES} == {key.partition(".")[0] for key in GOLDEN.files}
