@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from recurrence import oracle
 
 import burnish as bn
 from burnish import _burnish, ops
@@ -94,6 +95,18 @@ def ctc(x, labels, lengths):
         return -np.log(sum(np.exp(logarithms[range(length), way].sum()) for way in kept))
 
     return np.array([loss(*sample) for sample in zip(log_softmax(x), labels, lengths, strict=True)])
+
+
+def recurrent(kind, gates):
+    """All steps of a cell of two units."""
+    bias = (2, 2 * gates) if kind == "gru" else 2 * gates
+    shapes = [(3, 4, 3), (3, 2 * gates), (2, 2 * gates), bias]
+    return Case(
+        lambda *inputs: getattr(ops, kind)(*inputs, returns="sequence"),
+        lambda x, *p: oracle(kind, dict(zip(("kernel", "recurrent_kernel", "bias"), p, strict=True)), x)[0][0],
+        [RNG.normal(size=shape) for shape in shapes],
+        (1, 2, 3),
+    )
 
 
 CASES = {
@@ -269,6 +282,12 @@ CASES = {
         lambda x: ops.avg_pool2d(x, (2, 2), (1, 2), ((1, 0), (0, 1))),
         lambda x: pool(np.nanmean, np.nan)(x, (2, 2), (1, 2), ((1, 0), (0, 1))),
         [IMAGES],
+    ),
+    "lstm": recurrent("lstm", 4),
+    "gru": recurrent("gru", 3),
+    "rnn": recurrent("rnn", 1),
+    "sequence_mask": Case(
+        lambda lengths: ops.sequence_mask(lengths, 4), lambda lengths: np.arange(4) < lengths[:, None], [LABELS]
     ),
     "layer_norm": Case(ops.layer_norm, layer_norm, [X, Y[0], Y[1]], (1, 2)),
     "cross_entropy": Case(
