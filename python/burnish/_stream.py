@@ -158,7 +158,7 @@ class StreamSource:
         batch_bytes = batch_size * self.first.nbytes // self.first.rows
         block = batch_size * max(1, BLOCK_BYTES // max(1, batch_bytes))
         blocks = [rows[at : at + block] for at in range(0, len(rows), block)]
-        return prefetched(lambda: self._blocks(blocks, epoch), AHEAD)
+        return prefetched(lambda: self._blocks(blocks, epoch), max(AHEAD, -(-self.dataset.ahead_rows // block)))
 
     def _blocks(self, blocks: Sequence[Array], epoch: int | None) -> Iterator[Data]:
         if self.dataset.workers <= 1:

@@ -27,6 +27,8 @@ class Dataset:
     ----------
     workers : int
         How many threads call `read` at once, each for some of the rows (class attribute, 1).
+    ahead_rows : int
+        How many rows are read ahead at least, for data that come in large pieces (class attribute, 0).
 
     Examples
     --------
@@ -45,6 +47,7 @@ class Dataset:
     """
 
     workers = 1
+    ahead_rows = 0
 
     def __len__(self) -> int:
         raise NotImplementedError(f"{type(self).__name__} must define __len__(self)")
@@ -99,7 +102,7 @@ class Subset(Dataset):
 
     def __init__(self, dataset: Dataset, rows: Array) -> None:
         self._dataset, self._rows = dataset, rows
-        self.workers = dataset.workers
+        self.workers, self.ahead_rows = dataset.workers, dataset.ahead_rows
 
     def __len__(self) -> int:
         return len(self._rows)
