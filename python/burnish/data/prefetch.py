@@ -20,8 +20,8 @@ def prefetch(batches: Any, ahead: int = 2) -> Any:
 
     `fit` reads an iterable batch by batch, in its own thread, as it is needed. This moves the reading to another thread
     and some batches ahead, which the iterable has to bear: it must not depend on its thread, nor on what callbacks do
-    between two batches. What it raises is raised at its batch. Of an iterator, which can be read once only, more batches
-    are taken than are used if the fit ends early.
+    between two batches. What it raises is raised at its batch. Of an iterator, which can be read only once, more are
+    taken than are used if the fit ends early.
 
     Parameters
     ----------
