@@ -356,6 +356,108 @@ def test_lives_with_sequences_end_in_the_same_bits(tmp_path):
     check_lives(tmp_path, lambda: data.Ragged(flat, Y, length=12, with_mask="none"))
 
 
+class MaskedMean(layers.Layer):
+    def call(self, x, mask):
+        weight = bn.ops.expand_dims(mask, -1)
+        return bn.ops.sum(x * weight, axis=1) / bn.ops.sum(weight, axis=1)
+
+
+class Attends(bn.Model):
+    """Knows no length."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention, self.mean, self.out = layers.MultiHeadAttention(1, key_dim=4), MaskedMean(), layers.Dense(3)
+
+    def call(self, x):
+        values, mask = x
+        return self.out(self.mean(self.attention(values, key_mask=mask), mask))
+
+
+class Padded(data.Ragged):
+    """The same batches, all filled up to the greatest length."""
+
+    def read_run(self, rows):
+        return self.read(rows)
+
+
+def attending(x, callbacks=(), model=None, **options):
+    model = Attends() if model is None else model
+    model.compile("cross_entropy", "adam", 0.01, precision="float64", metrics=["accuracy"], accumulate_gradients=3)
+    history = model.fit(x, batch_size=4, epochs=3, callbacks=[bn.callbacks.EMA(0.9), *callbacks], verbose=0, **options)
+    return model, history
+
+
+def test_buckets_give_the_numbers_of_padded_sequences():
+    bucketed, padded = (kind(SEQUENCES, Y, buckets=3) for kind in (data.Ragged, Padded))
+    assert bucketed.bounds.tolist() == sorted(set(bucketed.bounds.tolist()))
+    assert len(bucketed.bounds) == 3
+    one, first = attending(bucketed, validation_data=data.Ragged(SEQUENCES, Y))
+    two, second = attending(padded, validation_data=data.Ragged(SEQUENCES, Y))
+    np.testing.assert_allclose(first.steps["loss"], second.steps["loss"], rtol=1e-9)
+    np.testing.assert_allclose(first.history["val_loss"], second.history["val_loss"], rtol=1e-9)
+    for path, array in one.parameters().items():
+        np.testing.assert_allclose(array, two.parameters()[path], rtol=1e-7, atol=1e-12)
+
+
+def test_lives_with_buckets_end_in_the_same_bits(tmp_path):
+    def lived(name, batches):
+        for _ in range(40):
+            try:
+                saving = bn.callbacks.Checkpoint.every(2, tmp_path / name)
+                return attending(
+                    data.Ragged(SEQUENCES, Y, buckets=3), [saving, Raise(batches)], resume_from=tmp_path / name
+                )
+            except RuntimeError:
+                pass
+        raise AssertionError("the run makes no progress")
+
+    (one, first), (two, second) = lived("lives", 13), lived("whole", 1000)
+    assert first.steps["loss"].tolist() == second.steps["loss"].tolist()
+    assert len(first.steps["loss"]) > 3 * 51
+    for path, array in one.parameters().items():
+        assert array.tolist() == two.parameters()[path].tolist()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 30), min_size=1, max_size=60),
+    buckets=st.integers(1, 5),
+    batch_size=st.integers(1, 9),
+    epoch=st.integers(0, 3),
+)
+def test_batches_of_buckets(lengths, buckets, batch_size, epoch):
+    rows = data.Ragged([np.full((steps, 1), 1.0) for steps in lengths], np.zeros(len(lengths)), buckets=buckets)
+    source = _stream.StreamSource(rows, batch_size, 5, shuffle=True, by_runs=True)
+    pieces = list(source.pieces(epoch, bn._sources.Pacer(single=True)))
+    assert len(pieces) == source.steps
+    assert sum(piece.rows for piece in pieces) == len(lengths)
+    assert sum(piece.inputs["x.0"].sum() for piece in pieces) == sum(lengths)
+    for piece in pieces:
+        width, longest = piece.inputs["x.0"].shape[1], int(piece.inputs["x.1"].sum(axis=1).max())
+        assert width == next(bound for bound in rows.bounds if bound >= longest)
+    start = min(3, source.steps)
+    rest = list(source.pieces(epoch, bn._sources.Pacer(single=True), start))
+    assert [piece.inputs["x.1"].tolist() for piece in rest] == [
+        piece.inputs["x.1"].tolist() for piece in pieces[start:]
+    ]
+
+
+def test_a_model_of_one_length_takes_one_bucket():
+    model = bn.Sequential([layers.Flatten(), layers.Dense(3)])
+    model.compile("cross_entropy")
+    with pytest.raises(ValueError, match=r"'dense\.kernel' depends on the sequences' length .* one bucket only"):
+        model.fit(data.Ragged(SEQUENCES, Y, buckets=3, with_mask="none"), verbose=0)
+    model.fit(data.Ragged(SEQUENCES, Y, with_mask="none"), verbose=0)
+
+
+def test_finders_fill_up_to_one_length():
+    model = Attends()
+    model.compile("cross_entropy")
+    found = bn.tuning.find_learning_rate(model, data.Ragged(SEQUENCES, Y, buckets=3), steps=20)
+    assert found.losses.tolist() == bn.tuning.find_learning_rate(model, (PADDED, MASK), Y, steps=20).losses.tolist()
+
+
 def test_sequence_errors():
     with pytest.raises(ValueError, match="`sequences` must hold at least one"):
         data.Ragged([])

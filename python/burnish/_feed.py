@@ -54,6 +54,8 @@ class Request(NamedTuple):
     augment: Any = None
     shuffle: bool = True
     check_data: bool = True
+    one_length: bool = True
+    """Whether all batches must have the shapes that the model was built for."""
 
 
 def training(  # noqa: PLR0917
@@ -99,6 +101,7 @@ def _of_dataset(core: Core, compiled: Compiled, dataset: Dataset, beside: tuple[
         augment,
         request.class_weight,
         shuffle=request.shuffle,
+        by_runs=not request.one_length and not compiled.full_batch,
     )
     runtime = _expecting(core, source, check_data=request.check_data)
     if held_out is None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from ._burnish import Session
     from ._data import Data
     from ._runtime import Core, Runtime
     from ._snapshot import Stored
@@ -75,16 +76,17 @@ def _added(total: float, values: npt.NDArray[Any]) -> float:
     return float(np.cumsum(np.concatenate([[total], values]))[-1])
 
 
-def train_piece(core: Core, runtime: Runtime, piece: Piece) -> Records:
+def train_piece(core: Core, runtime: Runtime, piece: Piece) -> tuple[Records, Session]:
     """Run some micro-batches and count them; return a column for each number of the records.
 
-    After a signal these are fewer; its exception waits in `session.signalled`.
+    After a signal these are fewer; its exception waits in `signalled` of the session, which comes with them.
     """
     compiled, position = runtime.built.compiled, core.position
     accumulate = 1 if compiled is None else compiled.accumulate
     updates = position.updates(piece.batches, accumulate)
     rates = learning_rates(core.learning_rate, position, updates)
-    records = runtime.session.train(
+    session = core.fitting(runtime, piece.inputs)
+    records = session.train(
         piece.inputs,
         piece.order,
         batch_size=piece.batch_size,
@@ -98,7 +100,7 @@ def train_piece(core: Core, runtime: Runtime, piece: Piece) -> Records:
     steps = np.arange(position.batch, position.batch + done)
     closing = (position.pending + 1 + np.arange(done)) % accumulate == 0
     position.advance(done, accumulate, int(np.count_nonzero(records["finite"] & closing)))
-    return {"step": steps, **records}
+    return {"step": steps, **records}, session
 
 
 def close_group(core: Core, runtime: Runtime) -> Records:
@@ -278,7 +280,8 @@ class Run:
             self.callbacks("on_train_batch_begin", batch, {})
         started = time.perf_counter()
         runtime = self.runtime
-        records, tables = split_records(train_piece(self.core, runtime, piece))
+        made, session = train_piece(self.core, runtime, piece)
+        records, tables = split_records(made)
         self._monitor.add(tables, runtime)
         self.pacer.note(piece.batches, self._clock.add("engine", started))
         self._meter.add(records, ["loss", *(f"metric.{name}" for name in runtime.built.metrics)])
@@ -293,7 +296,7 @@ class Run:
         self.callbacks.progress(self.position.batch, {**logs, "learning_rate": rate}, piece.rows)
         for checkpoint in self.callbacks.checkpoints:
             checkpoint.after_batches(self)
-        runtime.session.signalled()
+        session.signalled()
         self._look_ahead()
 
     def _validate(self) -> dict[str, float]:

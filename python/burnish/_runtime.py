@@ -15,6 +15,7 @@ from . import _burnish
 from ._build import Built, Signature, build
 from ._data import check_signature
 from ._frames import in_order
+from ._lengths import Sessions, check_lengths, fits, inputs_like
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -108,8 +109,13 @@ class Runtime:
 
     def __init__(self, built: Built, session: _burnish.Session) -> None:
         self.built = built
-        self.session = session
+        self.sessions = Sessions(session)
         self._columns: dict[str, list[str]] = {}
+
+    @property
+    def session(self) -> _burnish.Session:
+        """What holds the model's numbers."""
+        return self.sessions.main()
 
     @cached_property
     def digest(self) -> str:
@@ -241,11 +247,27 @@ class Core:
         self.runtime = runtime
         return runtime
 
+    def fitting(self, runtime: Runtime, arrays: dict[str, Array]) -> _burnish.Session:
+        """Return the session that trains on arrays: of the model traced again, if their shapes are other ones."""
+        if fits(runtime.built, arrays):
+            return runtime.session
+
+        def make() -> _burnish.Session:
+            if self.compiled is None or self.compiled.loss is None:
+                raise ValueError("`x`: a loaded model takes sequences of several lengths when it is compiled again")
+            built = self.trace(inputs_like(runtime.built, arrays), runtime.built.targets)
+            check_lengths(runtime.built, built)
+            return _session(built, runtime.session.state())
+
+        return runtime.sessions.fitting(arrays, make)
+
     def average(self, decay: float | None) -> None:
         """Begin or end to average the weights, for this runtime and those that will replace it."""
         if self.compiled is not None:
             self.compiled.optimizer["average"] = decay
-        self.ready().session.average(decay)
+        runtime = self.ready()
+        runtime.session.average(decay)
+        runtime.sessions.forget()
 
     @contextmanager
     def unchanged_on_error(self) -> Generator[None]:

@@ -104,6 +104,7 @@ class StreamSource:
         class_weight: Any = None,
         *,
         shuffle: bool = False,
+        by_runs: bool = False,
     ) -> None:
         self.dataset = dataset
         self.batch_size = batch_size
@@ -113,7 +114,8 @@ class StreamSource:
         self._check: Callable[[Data, Array], None] | None = None
         if len(dataset) == 0:
             raise ValueError("`x` must have at least one row, got none")
-        self.steps: int | None = -(-len(dataset) // batch_size)
+        self._by_runs = by_runs and shuffle and not dataset.uniform
+        self.steps: int | None = sum(-(-len(run) // batch_size) for run in self._runs(0))
         self.first = self._load(dataset.rows()[:batch_size], None)
 
     def expect(self, built: Built, check: Callable[[Data, Array], None] | None) -> None:
@@ -137,8 +139,7 @@ class StreamSource:
 
     def pieces(self, epoch: int, pacer: Pacer, start: int = 0) -> Generator[Piece]:
         """Return the pieces of an epoch from a batch on."""
-        order = self.dataset.order(self._seed, epoch) if self._shuffle else self.dataset.rows()
-        for data in self._read(order[start * self.batch_size :], self.batch_size, epoch):
+        for data in self._read(self._runs(epoch), self.batch_size, epoch, start):
             batches, done = -(-data.rows // self.batch_size), 0
             while done < batches:
                 count = pacer.next(batches - done)
@@ -150,14 +151,25 @@ class StreamSource:
 
     def parts(self, batch_size: int) -> Generator[Data]:
         """Return all rows in order, in blocks of whole batches."""
-        yield from self._read(self.dataset.rows(), batch_size, None)
+        yield from self._read([self.dataset.rows()], batch_size, None)
         self._check = None
 
-    def _read(self, rows: Array, batch_size: int, epoch: int | None) -> Generator[Data]:
-        """Read rows in a thread, in blocks of whole batches."""
+    def _runs(self, epoch: int) -> list[Array]:
+        """Return the rows of an epoch; batches do not reach from one run into the next."""
+        if not self._shuffle:
+            return [self.dataset.rows()]
+        order = self.dataset.order(self._seed, epoch)
+        return self.dataset.runs(order, self.batch_size) if self._by_runs else [order]
+
+    def _read(self, runs: list[Array], batch_size: int, epoch: int | None, start: int = 0) -> Generator[Data]:
+        """Read rows from a batch on in a thread, in blocks of whole batches."""
         batch_bytes = batch_size * self.first.nbytes // self.first.rows
         block = batch_size * max(1, BLOCK_BYTES // max(1, batch_bytes))
-        blocks = [rows[at : at + block] for at in range(0, len(rows), block)]
+        blocks: list[Array] = []
+        for run in runs:
+            skipped = min(start, -(-len(run) // batch_size))
+            blocks += [run[at : at + block] for at in range(skipped * batch_size, len(run), block)]
+            start -= skipped
         return prefetched(lambda: self._blocks(blocks, epoch), max(AHEAD, -(-self.dataset.ahead_rows // block)))
 
     def _blocks(self, blocks: Sequence[Array], epoch: int | None) -> Iterator[Data]:
@@ -178,20 +190,22 @@ class StreamSource:
 
     def _load(self, rows: Array, epoch: int | None) -> Data:
         """Read some rows, and change them at random if they are to be trained on."""
-        data = self._data(rows)
+        by_run = self._by_runs and epoch is not None
+        data = self._data(rows, by_run=by_run)
         if epoch is not None and self._augment:
             data = augmented(data, rows, self._augment, self._seed, epoch)
-        if self._built is not None:
+        if self._built is not None and not by_run:
             check_data_signature(data, self._built)
         if self._check is not None:
             self._check(data, rows)
         return apply_class_weight(data, self._class_weight, part=True)
 
-    def _data(self, rows: Array) -> Data:
+    def _data(self, rows: Array, *, by_run: bool) -> Data:
         if isinstance(self.dataset, ArrayRows):
             return self.dataset.read(rows)
         with named(f"`x`, rows {rows[0]} to {rows[-1]}"):
-            x, y, weight = unpack(self.dataset.read(rows), "`read`")
+            read = self.dataset.read_run if by_run else self.dataset.read
+            x, y, weight = unpack(read(rows), "`read`")
             data = prepare(x, y, weight, self._arrange, part=True)
             if data.rows != len(rows):
                 raise ValueError(f"`read` must give the {len(rows)} rows that it was asked for, got {data.rows}")

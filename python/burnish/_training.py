@@ -72,6 +72,7 @@ def fit(
         augment=augment,
         shuffle=shuffle,
         check_data=check_data,
+        one_length=False,
     )
     stored = None if resume_from is None else find(resume_from)
     with core.unchanged_on_error():
@@ -118,8 +119,8 @@ def train_on_batch(core: Core, x: Any, y: Any, sample_weight: Any, class_weight:
         runtime, data = ready(core, x, y, sample_weight)
         data = apply_class_weight(data, class_weight)
         _check_classes(class_weight, runtime)
-    records = train_piece(core, runtime, Piece(data.inputs, None, data.weight, data.rows, 1))
-    runtime.session.signalled()
+    records, session = train_piece(core, runtime, Piece(data.inputs, None, data.weight, data.rows, 1))
+    session.signalled()
     means = {name: float(records[f"metric.{name}"][0]) for name in runtime.built.metrics}
     metrics = reported(runtime.built.reported, means, float(records["weight"][0]))
     return {"loss": float(records["loss"][0]), **metrics}

@@ -48,6 +48,7 @@ class Dataset:
 
     workers = 1
     ahead_rows = 0
+    uniform = True  # whether every batch has rows of the same form
 
     def __len__(self) -> int:
         raise NotImplementedError(f"{type(self).__name__} must define __len__(self)")
@@ -62,6 +63,14 @@ class Dataset:
     def order(self, seed: int, epoch: int) -> Array:
         """Return the numbers of all rows in the order of a shuffled epoch, a function of seed and epoch."""
         return _burnish.permutation(seed, epoch, len(self))
+
+    def runs(self, order: Array, batch_size: int) -> list[Array]:  # noqa: ARG002  not of one run
+        """Return the rows of a shuffled epoch in runs that are cut into batches each."""
+        return [order]
+
+    def read_run(self, rows: Array) -> Any:
+        """Return some rows of a run, as `read` does, whose form may be one of several."""
+        return self.read(rows)
 
     def description(self) -> dict[str, Any]:
         """Return what a checkpoint says of the data, as JSON values; within an epoch, a run goes on with no other."""
@@ -102,7 +111,7 @@ class Subset(Dataset):
 
     def __init__(self, dataset: Dataset, rows: Array) -> None:
         self._dataset, self._rows = dataset, rows
-        self.workers, self.ahead_rows = dataset.workers, dataset.ahead_rows
+        self.workers, self.ahead_rows, self.uniform = dataset.workers, dataset.ahead_rows, dataset.uniform
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -117,6 +126,14 @@ class Subset(Dataset):
         kept = np.zeros(order.max() + 1, bool)
         kept[self._rows] = True
         return order[kept[order]]
+
+    def runs(self, order: Array, batch_size: int) -> list[Array]:
+        """Return those of the whole dataset."""
+        return self._dataset.runs(order, batch_size)
+
+    def read_run(self, rows: Array) -> Any:
+        """Return those of the whole dataset."""
+        return self._dataset.read_run(rows)
 
     def description(self) -> dict[str, Any]:
         """Return that of the whole dataset."""

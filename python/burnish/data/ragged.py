@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 __all__ = ["Ragged"]
+
+_IN_A_ROW = 8  # batches of one bucket behind each other, so that numbers need not move for each
 
 
 class Ragged(Dataset):
@@ -43,6 +46,12 @@ class Ragged(Dataset):
         values alone.
     padding : float, default 0
         What fills up.
+    buckets : int, default 1
+        Above 1, a batch of a shuffled fit has sequences of about one length, and is filled up to that of its bucket
+        only: as many lengths, which split the sequences evenly. The model is traced and planned once for each, and its
+        numbers pass from one to the other every few batches: worth it where a step takes much longer than copying the
+        parameters does. What depends on the length (as the parameters of a `Dense` behind a `Flatten`) must not
+        be in the model. Validation, `evaluate` and `predict` fill up to `length`.
 
     Examples
     --------
@@ -64,6 +73,7 @@ class Ragged(Dataset):
         length: int | None = None,
         with_mask: str = "mask",
         padding: float = 0.0,
+        buckets: int = 1,
     ) -> None:
         self._sequences = [as_array(sequence, f"sequences[{index}]") for index, sequence in enumerate(sequences)]
         if not self._sequences:
@@ -74,29 +84,50 @@ class Ragged(Dataset):
         self.with_mask = choice("with_mask", with_mask, ("mask", "lengths", "none"))
         self._dtype = np.result_type(*{sequence.dtype for sequence in self._sequences})
         self._padding = padding
+        self.bounds = _bounds(np.minimum(self.lengths, self.length), integer("buckets", buckets, 1), self.length)
+        self.uniform = len(self.bounds) == 1
         self._data = prepare(np.empty((len(self._sequences), 1)), y, sample_weight, lambda x: x)
 
     def __len__(self) -> int:
         return len(self._sequences)
 
     def read(self, rows: Array) -> Any:
-        """Return some sequences, filled up."""
-        x = np.full((len(rows), self.length, *self._sequences[0].shape[1:]), self._padding, self._dtype)
-        steps = np.minimum(self.lengths[rows], self.length)
+        """Return some sequences, filled up to `length`."""
+        return self._filled(rows, self.length)
+
+    def runs(self, order: Array, batch_size: int) -> list[Array]:
+        """Return a few batches of one bucket behind each other, in the order of the first row of each run."""
+        buckets = np.searchsorted(self.bounds, np.minimum(self.lengths[order], self.length))
+        found: list[tuple[int, Array]] = []
+        for bucket in range(len(self.bounds)):
+            places = np.flatnonzero(buckets == bucket)
+            size = _IN_A_ROW * batch_size
+            runs = [places[at : at + size] for at in range(0, len(places), size)]
+            found += [(int(run[0]), order[run]) for run in runs]
+        return [run for _, run in sorted(found, key=itemgetter(0))]
+
+    def read_run(self, rows: Array) -> Any:
+        """Return some sequences of one bucket, filled up to its length."""
+        longest = min(int(self.lengths[rows].max()), self.length)
+        return self._filled(rows, int(self.bounds[np.searchsorted(self.bounds, longest)]))
+
+    def _filled(self, rows: Array, length: int) -> Any:
+        x = np.full((len(rows), length, *self._sequences[0].shape[1:]), self._padding, self._dtype)
+        steps = np.minimum(self.lengths[rows], length)
         for place, row in enumerate(rows.tolist()):
-            x[place, : steps[place]] = self._sequences[row][: self.length]
+            x[place, : steps[place]] = self._sequences[row][:length]
         data = self._data
         y = None if data.y_names is None else mapped(lambda name: data.y[name][rows], data.y_names)
         return self._beside(x, steps), y, None if data.weight is None else data.weight[rows]
 
     def description(self) -> dict[str, Any]:
         """Return to what the sequences are filled up."""
-        return {"length": self.length}
+        return {"length": self.length, "bounds": self.bounds.tolist()}
 
     def _beside(self, values: Array, steps: Array) -> Any:
         if self.with_mask == "none":
             return values
-        return values, steps if self.with_mask == "lengths" else np.arange(self.length) < steps[:, None]
+        return values, steps if self.with_mask == "lengths" else np.arange(values.shape[1]) < steps[:, None]
 
     def _check_shapes(self) -> None:
         first = self._sequences[0].shape[1:]
@@ -106,3 +137,9 @@ class Ragged(Dataset):
                     f"`sequences[{index}]` must have shape (steps, {', '.join(map(str, first))}) like the first one, "
                     f"got {sequence.shape}"
                 )
+
+
+def _bounds(lengths: Array, buckets: int, length: int) -> Array:
+    """Return the lengths of the buckets, which split the sequences evenly, ascending; the last one is `length`."""
+    quantiles = np.quantile(lengths, np.arange(1, buckets) / buckets, method="higher")
+    return np.unique(np.append(quantiles, length).astype(np.int64))
