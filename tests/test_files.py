@@ -448,6 +448,7 @@ def test_a_model_of_one_length_takes_one_bucket():
     model.compile("cross_entropy")
     with pytest.raises(ValueError, match=r"'dense\.kernel' depends on the sequences' length .* one bucket only"):
         model.fit(data.Ragged(SEQUENCES, Y, buckets=3, with_mask="none"), verbose=0)
+    assert model.history is None
     model.fit(data.Ragged(SEQUENCES, Y, with_mask="none"), verbose=0)
 
 

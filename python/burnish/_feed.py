@@ -104,6 +104,8 @@ def _of_dataset(core: Core, compiled: Compiled, dataset: Dataset, beside: tuple[
         by_runs=not request.one_length and not compiled.full_batch,
     )
     runtime = _expecting(core, source, check_data=request.check_data)
+    for form in source.forms():
+        core.fitting(runtime, form.inputs)
     if held_out is None:
         return Feed(source, runtime, None)
     rest = StreamSource(held_out, request.validation_batch_size, arrange=core.arranged)

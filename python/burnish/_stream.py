@@ -124,6 +124,11 @@ class StreamSource:
         if self._augment:
             self._load(self.dataset.rows()[:1], 0)
 
+    def forms(self) -> Iterator[Data]:
+        """Return a row of each form that batches may have beside that of the first rows."""
+        for row in self.dataset.examples() if self._by_runs else ():
+            yield self._load(np.array([row]), 0)
+
     def sample(self) -> Data:
         """Return some rows, of arrays evenly spread ones, to look at."""
         if not isinstance(self.dataset, ArrayRows):

@@ -72,6 +72,10 @@ class Dataset:
         """Return some rows of a run, as `read` does, whose form may be one of several."""
         return self.read(rows)
 
+    def examples(self) -> Array:
+        """Return one row of each form that `read_run` may give."""
+        return self.rows()[:0]
+
     def description(self) -> dict[str, Any]:
         """Return what a checkpoint says of the data, as JSON values; within an epoch, a run goes on with no other."""
         return {}
@@ -134,6 +138,10 @@ class Subset(Dataset):
     def read_run(self, rows: Array) -> Any:
         """Return those of the whole dataset."""
         return self._dataset.read_run(rows)
+
+    def examples(self) -> Array:
+        """Return those of the whole dataset."""
+        return self._dataset.examples()
 
     def description(self) -> dict[str, Any]:
         """Return that of the whole dataset."""

@@ -106,6 +106,11 @@ class Ragged(Dataset):
             found += [(int(run[0]), order[run]) for run in runs]
         return [run for _, run in sorted(found, key=itemgetter(0))]
 
+    def examples(self) -> Array:
+        """Return the first row of each bucket."""
+        buckets = np.searchsorted(self.bounds, np.minimum(self.lengths, self.length))
+        return np.unique(buckets, return_index=True)[1]
+
     def read_run(self, rows: Array) -> Any:
         """Return some sequences of one bucket, filled up to its length."""
         longest = min(int(self.lengths[rows].max()), self.length)
