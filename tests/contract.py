@@ -155,12 +155,19 @@ def goes_on(model, x, y, folder):
 
 
 def exported(model, x, folder):
-    """How far onnxruntime is from `predict`; NaN where it is not installed."""
+    """How far onnxruntime is from `predict`; NaN where it is not installed, None for what ONNX has no words for."""
+    program = core_of(model).ready().built.program
+    if {operation for _, operation, _ in program.nodes()} & set(REFUSED):
+        return None
     if not RUNTIME:
         return math.nan
     import onnxruntime
 
-    model.export(folder / "model.onnx")
+    try:
+        model.export(folder / "model.onnx")
+    except ValueError as error:
+        print(f"{error}", file=sys.stderr)
+        return math.inf
     session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
     arrays = x if isinstance(x, tuple) else (x,)
     types = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(bool)": np.bool_}

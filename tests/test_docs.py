@@ -27,6 +27,12 @@ def test_every_layer_loss_and_metric_is_in_the_table():
     assert names <= told, names - told
 
 
+def test_every_operation_is_in_the_table():
+    page = (Path(__file__).parents[1] / "docs" / "operations.md").read_text(encoding="utf-8")
+    told = set(re.findall(r"`(\w+)`", page))
+    assert set(bn.ops.__all__) <= told, set(bn.ops.__all__) - told
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_pages(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
