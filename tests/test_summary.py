@@ -47,8 +47,17 @@ CLOSED_FORMS = {
     "Softmax": (layers.Softmax(), (4,), 0, 5 * 4, 4),
     "ReLU": (layers.ReLU(), (7, 4), 0, 28, 28),
     "Flatten": (layers.Flatten(), (7, 4), 0, 0, 0),
-    "Dropout": (layers.Dropout(0.5), (4,), 0, 0, 4),
+    "Dropout": (layers.Dropout(0.5), (4,), 0, 0, 4 + 4),
     "Embedding": (layers.Embedding(10, 3), (5,), 30, 0, 15),
+    "RNN": (layers.RNN(5), (7, 3), 45, 7 * (2 * (3 + 5) * 5 + 2 * 5 + 5), 5 + 7 * 2 * 5),
+    "GRU": (layers.GRU(5), (7, 3), 150, 7 * (2 * (3 + 5) * 15 + 2 * 15 + 8 * 5), 5 + 7 * 5 * 5),
+    "LSTM": (
+        layers.LSTM(5, return_sequences=True),
+        (7, 3),
+        180,
+        7 * (2 * (3 + 5) * 20 + 2 * 20 + 9 * 5),
+        35 + 7 * 7 * 5,
+    ),
     "matmul": (layers.Lambda(lambda x: x @ ops.transpose(x, (0, 2, 1))), (7, 4), 0, 2 * 7 * 7 * 4, 49),
 }
 

@@ -32,7 +32,7 @@ class Cost(NamedTuple):
     scope: str
     operation: str
     flops: int
-    bytes: int  # of its output; 0 if that is the same for every sample, or its input's elements in another order
+    bytes: int  # of what it makes; 0 if that is the same for every sample, or its input's elements in another order
 
 
 def _moved(_inputs: list[Lengths], _output: Lengths, _attributes: dict[str, Any]) -> int:
@@ -57,10 +57,22 @@ def _affine(inputs: list[Lengths], output: Lengths, attributes: dict[str, Any]) 
     return (2 * math.prod(inputs[1][:-1]) + bias + activation) * math.prod(output)
 
 
+def _scores(inputs: list[Lengths], _output: Lengths, attributes: dict[str, Any]) -> int:
+    """Return the number of attention's weights: of each query and each place in each head."""
+    query, key = inputs[:2]
+    return attributes["heads"] * query[0] * query[1] * key[1]
+
+
 def _attention(inputs: list[Lengths], output: Lengths, attributes: dict[str, Any]) -> int:
-    """Return the two products of queries, keys and values, and 6 for each weight: its scale and the softmax."""
-    places = inputs[1][1]
-    return 2 * places * (math.prod(inputs[0]) + math.prod(output)) + 6 * attributes["heads"] * inputs[0][1] * places
+    """Return what its two products cost, and six operations for each score: it is scaled, and softmax."""
+    scores = _scores(inputs, output, attributes)
+    return 2 * scores // attributes["heads"] * (inputs[0][2] + output[2]) + 6 * scores
+
+
+def _ctc(inputs: list[Lengths], _output: Lengths, _attributes: dict[str, Any]) -> int:
+    """Return what softmax costs, and each step of each state: the logarithm of three ways' sum, and an output."""
+    (batch, steps, _), (_, places) = inputs[:2]
+    return 5 * math.prod(inputs[0]) + 14 * batch * steps * (2 * places + 1)
 
 
 def _recurrent(of_a_unit: int) -> Formula:
@@ -71,6 +83,11 @@ def _recurrent(of_a_unit: int) -> Formula:
         return rows * steps * (width * (2 * features + 2 * units + 2) + of_a_unit * units)
 
     return formula
+
+
+def _gates(blocks: int) -> Formula:
+    """Return the elements of gates and states that a recurrent layer keeps, so many blocks of its units a step."""
+    return lambda inputs, _output, _attributes: blocks * inputs[0][0] * inputs[0][1] * inputs[2][0]
 
 
 def _pooling(_inputs: list[Lengths], output: Lengths, attributes: dict[str, Any]) -> int:
@@ -93,7 +110,7 @@ FLOPS: dict[str, Formula] = {
     "avg_pool2d": _pooling,
     "conv2d": _affine,
     "cross_entropy": _each_input(5),  # as log_softmax
-    "ctc": _each_input(5),  # as log_softmax; its sums over ways are few beside
+    "ctc": _ctc,
     "gru": _recurrent(8),  # three activations, the reset, and four for the new state
     "layer_norm": _each_input(7),  # mean, difference, square, mean, quotient, scale, offset
     "linear": _affine,
@@ -104,6 +121,14 @@ FLOPS: dict[str, Formula] = {
     "max_pool2d": _pooling,
     "rnn": _recurrent(1),  # an activation
     "softmax": _each_input(5),  # maximum, difference, exponential, sum, quotient
+}
+# Elements that an operation makes beside its output, for its gradient.
+_BESIDE: dict[str, Formula] = {
+    "attention": _scores,
+    "dropout": _each_input(1),  # the mask
+    "gru": _gates(5),  # three gates, what the reset is multiplied with, h
+    "lstm": _gates(7),  # four gates, the activation of c, h and c
+    "rnn": _gates(2),  # the sum, h
 }
 # What shows the elements of its input, without a copy.
 _VIEWS = frozenset({"broadcast_to", "reshape", "slice", "stop_gradient", "transpose"})
@@ -122,7 +147,8 @@ def costs(program: Program, outputs: Iterable[str], float_bytes: int) -> list[Co
             inputs = [shapes.lengths[operand] for operand in fields["inputs"]]
             flops = FLOPS[fields["operation"]](inputs, shapes.lengths[index], fields["attributes"])
             kept = index in shapes.multiples and fields["operation"] not in _VIEWS
-            size = math.prod(shapes.lengths[index]) * _BYTES.get(program.kind(index), float_bytes)
+            beside = _BESIDE.get(fields["operation"], _moved)(inputs, shapes.lengths[index], fields["attributes"])
+            size = (math.prod(shapes.lengths[index]) + beside) * _BYTES.get(program.kind(index), float_bytes)
             found.append(Cost(index, fields["scope"], fields["operation"], flops, size if kept else 0))
     return found
 

@@ -347,9 +347,10 @@ class Model(Layer):
         """Print a table of the layers: output shape, parameters, how many of them are trained, and what a sample costs.
 
         FLOPs are those of a prediction; a multiply-add counts as two, and each element that a function gives as one,
-        whatever the function. Activations are the bytes of the values that operations of the layer put out in training
-        (those of mixed precision as 32 bits), views not counted: near what is kept for the backward pass, which leaves
-        out what no gradient reads, and adds by-products such as dropout's masks and the gates of recurrent layers.
+        whatever the function. Activations are the bytes of what operations of the layer make in training: their values
+        (views not counted, those of mixed precision as 32 bits) and what they save for the backward pass, such as
+        dropout's masks and the gates of recurrent layers. What is kept is a little less: values that no gradient reads
+        are freed.
         What a layer does besides calling the layers inside it has a line of its own; what a shared layer costs is the
         sum over its uses. See docs/models.md.
         """
