@@ -199,7 +199,7 @@ def _peak(device: str) -> float:
     size = 1024 if device in ("cpu", "ndarray") else 4096
     matrix = Tensor(np.random.default_rng(0).random((size, size), np.float32), device=device)
     best = 0.0
-    for _ in range(4):
+    for _ in range(8):
         began = time.perf_counter()
         (matrix @ matrix)[:1, :1].numpy()  # a read waits until it is done
         best = max(best, 2 * size**3 / (time.perf_counter() - began))
