@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ._build import Built
     from ._runtime import Core, Runtime
-    from ._torch_weights import Names
+    from ._torch import Names
 
 __all__ = [
     "Difference",
@@ -73,7 +73,7 @@ def load_weights(
     arrays, _ = split_arrays(_burnish.read_arrays(os.fsdecode(path))[0])
     arrays = {name: _widened(array) for name, array in arrays.items()}
     if choice("layout", layout, ("burnish", "torch")) == "torch":
-        from ._torch_weights import from_torch
+        from ._torch import from_torch
 
         arrays = from_torch(runtime.built, arrays, names)
     elif names is not None:

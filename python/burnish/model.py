@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ._data import Array
     from ._precision import LossScale
-    from ._torch_weights import Names
+    from ._torch import Names
     from .history import History
     from .optimizers.base import LearningRate
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ._torch_order import feature_orders
-from ._torch_recurrent import Found, joined_biases, level_apart, placed
+from .order import feature_orders
+from .recurrent import Found, joined_biases, level_apart, placed
 
 if TYPE_CHECKING:
-    from ._build import Built
-    from ._data import Array
+    from .._build import Built
+    from .._data import Array
 
 __all__ = ["Names", "from_torch"]
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ._replay import needed
-from ._structure import flatten
+from .._replay import needed
+from .._structure import flatten
 
 if TYPE_CHECKING:
-    from ._build import Built
-    from ._data import Array
-    from ._value import Shape
+    from .._build import Built
+    from .._data import Array
+    from .._value import Shape
 
 __all__ = ["Orders", "feature_orders"]
 
