@@ -1,6 +1,6 @@
 """A fit on a memory-mapped array: its peak memory, and how fast it reads beside the same array in memory.
 
-`python benches/streaming.py [--gigabytes 4] [--rows 200000]` prints both; the large array is a sparse file of zeros.
+`python benches/streaming.py [--gigabytes 4] [--rows 100000]` prints both; the large array is a sparse file of zeros.
 """
 
 import argparse
@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from statistics import median
 from time import perf_counter
 
 import numpy as np
@@ -19,8 +18,8 @@ from burnish import layers
 COLUMNS = 1024
 
 
-def network() -> bn.Model:
-    model = bn.Sequential([layers.Dense(64, "relu"), layers.Dense(10)])
+def network(units: int = 64) -> bn.Model:
+    model = bn.Sequential([layers.Dense(units, "relu"), layers.Dense(10)])
     model.compile("cross_entropy", "sgd", 0.01)
     return model
 
@@ -53,22 +52,23 @@ def compare(path: Path, rows: int) -> None:
     inside.tofile(path)
     mapped = np.memmap(path, np.float32, "r", shape=inside.shape)
     y = np.arange(rows) % 10
-    seconds: dict[str, list[float]] = {"memory": [], "file": []}
-    models = {name: network() for name in seconds}
-    for _ in range(5):
-        for name, x in (("memory", inside), ("file", mapped)):
-            began = perf_counter()
-            models[name].fit(x, y, batch_size=256, verbose=0)
-            seconds[name].append(perf_counter() - began)
-    memory, file = (median(seconds[name]) for name in ("memory", "file"))
-    print(f"an epoch of {rows} rows ({inside.nbytes / 1e9:.2f} GB), the check of the data included:")
-    print(f"in memory {memory:.2f} s, from a file {file:.2f} s, ratio {file / memory:.2f}")
+    print(f"an epoch of {rows} rows ({inside.nbytes / 1e9:.2f} GB), of it waited for data:")
+    for units in (64, 512):
+        spent: dict[str, list[tuple[float, float]]] = {"memory": [], "file": []}
+        models = {name: network(units) for name in spent}
+        for _ in range(3):
+            for name, x in (("memory", inside), ("file", mapped)):
+                timing = models[name].fit(x, y, batch_size=256, verbose=0, check_data=False).timing
+                spent[name].append((timing["total"][0], timing["data"][0]))
+        (memory, _), (file, waited) = (np.median(spent[name], axis=0) for name in ("memory", "file"))
+        share = f"waited {100 * waited / file:.0f} %"
+        print(f"{units} units: in memory {memory:.2f} s, from a file {file:.2f} s ({share}), ratio {file / memory:.2f}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gigabytes", type=float, default=4.0)
-    parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--child", type=Path)
     arguments = parser.parse_args()
     if arguments.child is not None:

@@ -1,7 +1,10 @@
 """Datasets and random changes of samples: the same bits whatever the batches, threads and lives of a run."""
 
+import os
+import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -285,6 +288,31 @@ def test_errors(name):
     make, options, kind, message = ERRORS[name]
     with pytest.raises(kind, match=message):
         trained(make(), options.pop("y", None), **options)
+
+
+class Slow(Rows):
+    def read(self, rows):
+        time.sleep(0.05)
+        return super().read(rows)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent otherwise")
+def test_control_c_while_rows_are_waited_for():
+    model = bn.Sequential([layers.Dense(3)])
+    model.compile("cross_entropy")
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(Slow(X, Y), batch_size=16, epochs=1000, verbose=0)
+    timer.join()
+    assert np.isfinite(model.predict(X)).all()
+
+
+def test_a_dataset_where_arrays_are_needed():
+    model = bn.Sequential([layers.Dense(3)])
+    model.compile("cross_entropy")
+    with pytest.raises(TypeError, match="`x` must be an array of numbers, got Rows"):
+        bn.gradients(model, Rows(X, Y), Y)
 
 
 def test_methods_that_are_missing_are_told():

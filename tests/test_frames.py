@@ -167,6 +167,11 @@ def test_dates_categories_and_digits_in_texts_are_no_numbers():
         network().fit(X, pd.Series(["1"] * 40), verbose=0)
 
 
+def test_a_lazy_table_is_told():
+    with pytest.raises(TypeError, match="`x` must be an array of numbers, got LazyFrame"):
+        network().fit(polars(COLUMNS).lazy(), Y, verbose=0)
+
+
 def test_columns_of_lists_are_rows():
     for make in (polars, pyarrow):
         frame = make({"vector": X.tolist()})

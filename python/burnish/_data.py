@@ -86,6 +86,8 @@ def _viewed(value: Any, name: str) -> Array:
         array = np.from_dlpack(value) if dlpack else np.asarray(value)
     except (ValueError, TypeError, BufferError, RuntimeError) as error:
         raise TypeError(f"`{name}` must be an array of numbers, got {type(value).__name__}: {error}") from error
+    if array.dtype == object and array.ndim == 0:
+        raise TypeError(f"`{name}` must be an array of numbers, got {type(value).__name__}")
     return column_array(value, name) if array.dtype == object and hasattr(value, "to_numpy") else array
 
 

@@ -17,11 +17,11 @@ __all__ = ["column_array", "column_names", "frame_array", "in_order", "is_arrow"
 
 def column_names(value: Any) -> list[Any] | None:
     """Return the names of the columns of a table, None for what is none."""
-    names = getattr(value, "column_names", None)  # pyarrow's `columns` are arrays
-    names = getattr(value, "columns", None) if names is None else names
-    if names is None or is_dict(value) or not all(hasattr(value, each) for each in ("__len__", "__getitem__")):
+    if isinstance(value, (dict, np.ndarray)) or not all(hasattr(value, each) for each in ("__len__", "__getitem__")):
         return None
-    return list(names) if hasattr(names, "__iter__") else None
+    names: Any = getattr(value, "column_names", None)  # pyarrow's `columns` are arrays
+    names = getattr(value, "columns", None) if names is None else names
+    return [*names] if hasattr(names, "__iter__") else None
 
 
 def is_arrow(value: Any) -> bool:

@@ -198,10 +198,10 @@ class Model(Layer):
         ----------
         x, y : array_like, or dict or tuple of them
             Rows of samples and targets: anything `numpy.asarray` takes, of any float up to 64 bits, integers or
-            booleans, in any memory layout. They are read where they lie, row by row; changing them during the fit gives
-            undefined numbers. Large memory-mapped arrays are read from their file ahead of their use. Instead, `x` may
-            be a dataset of `bn.data`, or an iterable of batches `(x, y)` or `(x, y, sample_weight)` that is read once
-            an epoch.
+            booleans, in any memory layout, and tables of pandas, polars, pyarrow or Arrow. Arrays are read where they
+            lie, row by row; changing them during the fit gives undefined numbers. Large memory-mapped ones are read
+            from their file ahead of their use. Instead, `x` may be a dataset of `bn.data`, or an iterable of batches
+            `(x, y)` or `(x, y, sample_weight)` that is read once an epoch. See docs/data.md.
         batch_size : int, default 32
             Rows of one batch; the last one may be smaller.
         epochs : int, default 1
