@@ -66,10 +66,13 @@ def random_crop(padding: int = 4) -> Augmentation:
     padding = integer("padding", padding, 0)
 
     def crop(sample: Array, generator: np.random.Generator) -> Array:
-        down, right = generator.integers(0, 2 * padding + 1, 2)
-        height, width = sample.shape[:2]
-        around = [(padding, padding)] * 2 + [(0, 0)] * (sample.ndim - 2)
-        return np.pad(sample, around)[down : down + height, right : right + width]
+        moved = np.zeros_like(sample)
+        steps = (generator.integers(0, 2 * padding + 1, 2) - padding).tolist()
+        to, source = zip(
+            *(_overlap(step, length) for step, length in zip(steps, sample.shape, strict=False)), strict=True
+        )
+        moved[to] = sample[source]
+        return moved
 
     return Augmentation(crop, f"random_crop({padding})")
 
@@ -89,6 +92,13 @@ def random_noise(stddev: float) -> Augmentation:
         return sample + dtype(stddev) * generator.standard_normal(sample.shape, dtype)
 
     return Augmentation(noise, f"random_noise({stddev})")
+
+
+def _overlap(step: int, length: int) -> tuple[slice, slice]:
+    """Return where on an axis values come to lie that move by `-step`, and where they come from."""
+    count = max(0, length - abs(step))
+    to, source = max(0, -step), max(0, step)
+    return slice(to, to + count), slice(source, source + count)
 
 
 def with_target(function: Callable[..., Any]) -> Augmentation:

@@ -102,7 +102,9 @@ class Parquet(Dataset):
         groups = np.searchsorted(self._starts, rows, "right") - 1
         with self._lock:
             parts = {group: self._group(group) for group in np.unique(groups).tolist()}
-        arrays = {name: self._taken(parts, name, rows, groups) for name in next(iter(parts.values()))}
+        places = {group: np.flatnonzero(groups == group) for group in parts}
+        within = rows - self._starts[groups]
+        arrays = {name: _taken(parts, name, places, within) for name in next(iter(parts.values()))}
         x, y, weight = (
             None if value is None else unflatten(skeleton(argument, value), arrays)
             for argument, value in self._columns.items()
@@ -154,16 +156,6 @@ class Parquet(Dataset):
             for name, columns in flatten(argument, value).items()
         }
 
-    def _taken(self, parts: dict[int, dict[str, Array]], name: str, rows: Array, groups: Array) -> Array:
-        """Return the rows of one array from those of the row groups."""
-        pieces = {group: part[name] for group, part in parts.items()}
-        tail = next(iter(pieces.values())).shape[1:]
-        found = np.empty((len(rows), *tail), np.result_type(*(piece.dtype for piece in pieces.values())))
-        for group, piece in pieces.items():
-            mine = groups == group
-            found[mine] = piece[rows[mine] - self._groups[group].first]
-        return found
-
     def _flat(self, argument: str, value: Any) -> list[str]:
         """Return the names of the columns in an argument, all of which must be there."""
         if value is None:
@@ -176,6 +168,16 @@ class Parquet(Dataset):
             if name not in self._names:
                 raise unknown(argument, name, self._names)
         return names
+
+
+def _taken(parts: dict[int, dict[str, Array]], name: str, places: dict[int, Array], within: Array) -> Array:
+    """Return the rows of one array from those of the row groups, by their places there."""
+    pieces = {group: part[name] for group, part in parts.items()}
+    tail = next(iter(pieces.values())).shape[1:]
+    found = np.empty((len(within), *tail), np.result_type(*(piece.dtype for piece in pieces.values())))
+    for group, piece in pieces.items():
+        found[places[group]] = piece[within[places[group]]]
+    return found
 
 
 def _array(table: Any, columns: Any, argument: str) -> Array:
