@@ -452,6 +452,26 @@ def test_a_model_of_one_length_takes_one_bucket():
     model.fit(data.Ragged(SEQUENCES, Y, with_mask="none"), verbose=0)
 
 
+def test_a_loaded_model_takes_one_bucket(tmp_path):
+    model, _ = attending(data.Ragged(SEQUENCES, Y, buckets=3))
+    model.save(tmp_path / "model")
+    loaded = bn.load(tmp_path / "model")
+    with pytest.raises(ValueError, match="a loaded model takes sequences of one length"):
+        loaded.fit(data.Ragged(SEQUENCES, Y, buckets=3), verbose=0)
+    loaded.fit(data.Ragged(SEQUENCES, Y), verbose=0)
+
+
+def test_a_functional_model_takes_several_lengths():
+    values, mask = bn.Input((8, 3)), bn.Input((8,))
+    attention = layers.MultiHeadAttention(1, key_dim=4)(values, key_mask=mask)
+    losses = []
+    for kind in (data.Ragged, Padded):
+        model = bn.Model([values, mask], layers.Dense(3)(MaskedMean()(attention, mask)))
+        model.compile("cross_entropy", "adam", precision="float64")
+        losses.append(model.fit(kind(SEQUENCES, Y, buckets=3), epochs=2, verbose=0).steps["loss"])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-9)
+
+
 def test_finders_fill_up_to_one_length():
     model = Attends()
     model.compile("cross_entropy")

@@ -253,8 +253,10 @@ class Core:
             return runtime.session
 
         def make() -> _burnish.Session:
-            if self.compiled is None or self.compiled.loss is None:
-                raise ValueError("`x`: a loaded model takes sequences of several lengths when it is compiled again")
+            if self.describe is not None:
+                raise ValueError(
+                    "`x`: a loaded model takes sequences of one length: give bn.data.Ragged one bucket only"
+                )
             built = self.trace(inputs_like(runtime.built, arrays), runtime.built.targets)
             check_lengths(runtime.built, built)
             return _session(built, runtime.session.state())

@@ -280,13 +280,13 @@ class Model(Layer):
         callbacks: Any = (),
         check_data: bool = True,
     ) -> dict[str, Any]:
-        """Return loss and metrics over a whole set (arrays or batches), the same for every batch size."""
+        """Return loss and metrics over a whole set (arrays, a dataset or batches), the same for every batch size."""
         return _training.evaluate(
             self, core_of(self), x, y, batch_size, sample_weight, callbacks, check_data=check_data
         )
 
     def predict(self, x: Any, *, batch_size: int | None = None, callbacks: Any = (), check_data: bool = True) -> Any:
-        """Return the outputs for arrays (or an iterable of them): an array, or a tuple or dict of arrays."""
+        """Return the outputs for arrays (a dataset, or an iterable of them): an array, or a tuple or dict of arrays."""
         return _training.predict(self, core_of(self), x, batch_size, callbacks, check_data=check_data)
 
     def build(self, input_shape: Any) -> Model:
