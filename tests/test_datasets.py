@@ -217,6 +217,19 @@ def mirror_x(x, generator):
     return -x if generator.random() < 0.5 else x
 
 
+def test_a_change_in_place_leaves_the_data_alone():
+    def erase(sample, generator):
+        sample[:] = 0
+        return sample
+
+    x, y = X.copy(), Y.copy()
+    for arguments in ((x, y), ([(x[:100], y[:100])],), (Rows(x, y),)):
+        model = bn.Sequential([layers.Dense(3)])
+        model.compile("cross_entropy", seed=2**64 - 1)
+        model.fit(*arguments, augment=erase, verbose=0)
+        np.testing.assert_array_equal(x, X)
+
+
 def test_several_inputs_are_changed_together():
     one, two = bn.Input((12,)), bn.Input((12,))
     model = bn.Model({"a": one, "b": two}, layers.Dense(3)(layers.Add()([one, two])))

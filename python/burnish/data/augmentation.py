@@ -120,10 +120,12 @@ def augmentations(augment: Any) -> list[Augmentation]:
 def augmented(data: Data, rows: Array, augment: Sequence[Augmentation], seed: int, epoch: int) -> Data:
     """Change every sample, with a generator that depends on seed, epoch and the row's number only."""
     samples: list[tuple[Any, Any]] = []
+    inputs, targets = ({name: array.copy() for name, array in part.items()} for part in (data.x, data.y))
+    key = np.array([seed, epoch], np.uint64)
     for index, row in enumerate(rows.tolist()):
-        x = unflatten(data.x_names, {name: array[index] for name, array in data.x.items()})
-        y = None if data.y_names is None else unflatten(data.y_names, {k: v[index] for k, v in data.y.items()})
-        generator = np.random.Generator(np.random.Philox(key=[seed, epoch], counter=[0, 0, row, 0]))
+        x = unflatten(data.x_names, {name: array[index] for name, array in inputs.items()})
+        y = None if data.y_names is None else unflatten(data.y_names, {k: v[index] for k, v in targets.items()})
+        generator = np.random.Generator(np.random.Philox(key=key, counter=[0, 0, row, 0]))
         with named(f"`augment`, row {row}"):
             samples.append(_changed(x, y, augment, generator))
     x_arrays = _stacked("x", [x for x, _ in samples], data.x)
