@@ -126,6 +126,15 @@ CASES = {
     "sin": Case(ops.sin, np.sin, [X]),
     "cos": Case(ops.cos, np.cos, [X]),
     "tan": Case(ops.tan, np.tan, [X]),
+    "sinh": Case(ops.sinh, np.sinh, [2 * X]),
+    "cosh": Case(ops.cosh, np.cosh, [2 * X]),
+    "arcsinh": Case(ops.arcsinh, np.arcsinh, [3 * X]),
+    "arccosh": Case(ops.arccosh, np.arccosh, [1 + POSITIVE]),
+    "arctanh": Case(ops.arctanh, np.arctanh, [np.tanh(X)]),
+    "arctan": Case(ops.arctan, np.arctan, [5 * X]),
+    "arctan2": Case(ops.arctan2, np.arctan2, [X, Y]),
+    "arcsin": Case(ops.arcsin, np.arcsin, [np.tanh(X)]),
+    "arccos": Case(ops.arccos, np.arccos, [np.tanh(X)]),
     "erf": Case(ops.erf, erf, [X]),
     "floor": Case(ops.floor, np.floor, [3 * X], flat=True),
     "ceil": Case(ops.ceil, np.ceil, [3 * X], flat=True),
@@ -218,6 +227,7 @@ CASES = {
     "prod, with zeros": Case(
         lambda x: ops.prod(x, keepdims=True), lambda x: x.prod(-1, keepdims=True), [X * (X > -0.5)]
     ),
+    "cumprod": Case(lambda x: ops.cumprod(x, -1), lambda x: x.cumprod(-1), [X * (X > -0.5)]),
     "cumsum": Case(lambda x: ops.cumsum(x, 1), lambda x: x.cumsum(1), [IMAGES]),
     "norm": Case(lambda x: ops.norm(x, -1), lambda x: np.linalg.norm(x, axis=-1), [X]),
     "normalize": Case(ops.normalize, lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True), [X]),
@@ -272,6 +282,22 @@ CASES = {
         lambda x, k: conv2d(x, k, dilation=(2, 1), groups=2),
         [IMAGES, RNG.normal(size=(2, 3, 2, 6))],
         (1,),
+    ),
+    "conv1d": Case(
+        lambda x, k, b: ops.conv1d(x, k, b, stride=2, padding=(2, 1), dilation=2),
+        lambda x, k, b: conv2d(x[:, None], k[None], b, (1, 2), ((0, 0), (2, 1)), (1, 2))[:, 0],
+        [IMAGES[:, 0], RNG.normal(size=(2, 4, 3)), RNG.normal(size=3)],
+        (1, 2),
+    ),
+    "max_pool1d": Case(
+        lambda x: ops.max_pool1d(x, 3, 1, (1, 1)),
+        lambda x: pool(np.max, -np.inf)(x[:, None], (1, 3), (1, 1), ((0, 0), (1, 1)))[:, 0],
+        [IMAGES[:, 0]],
+    ),
+    "avg_pool1d": Case(
+        lambda x: ops.avg_pool1d(x, 2, padding=(1, 0)),
+        lambda x: pool(np.nanmean, np.nan)(x[:, None], (1, 2), (1, 2), ((0, 0), (1, 0)))[:, 0],
+        [IMAGES[:, 0]],
     ),
     "max_pool2d": Case(
         lambda x: ops.max_pool2d(x, (2, 3), (2, 1), ((0, 1), (1, 1))),
@@ -564,6 +590,27 @@ def test_expm1_is_exact_for_small_numbers():
     np.testing.assert_allclose(ops.expm1(bn.Tensor(x)).numpy(), np.expm1(x.astype(float)), rtol=3e-7)
 
 
+def test_angles_of_the_whole_plane():
+    y, x = np.meshgrid([-2.0, -1e-9, -0.0, 0.0, 1e-9, 3.0], [-1.0, -1e-12, 0.0, 1e-12, 5.0])
+    found = ops.arctan2(bn.Tensor(y), bn.Tensor(x)).numpy()
+    np.testing.assert_allclose(np.exp(1j * found), np.exp(1j * np.arctan2(y, x)), atol=1e-15)
+    assert (abs(found) <= np.pi).all()
+    ends = bn.Tensor(np.array([-1.0, 0.0, 1.0]))
+    np.testing.assert_allclose(ops.arcsin(ends).numpy(), np.arcsin([-1, 0, 1]), atol=1e-15)
+    np.testing.assert_allclose(ops.arccos(ends).numpy(), np.arccos([-1, 0, 1]), atol=1e-15)
+    far = bn.Tensor(np.array([-np.inf, -1e300, 0.0, 1e300, np.inf]), requires_grad=True)
+    np.testing.assert_allclose(ops.arctan(far).numpy(), [-np.pi / 2, -np.pi / 2, 0.0, np.pi / 2, np.pi / 2])
+    ops.arctan(far).sum().backward()
+    np.testing.assert_array_equal(far.grad.numpy(), [0.0, 0.0, 1.0, 0.0, 0.0])
+    np.testing.assert_allclose(ops.arctan2([3.0, -1.0], [0.0, -2.0]).numpy(), np.arctan2([3.0, -1.0], [0.0, -2.0]))
+
+
+@given(st.floats(-1, 1))
+def test_small_numbers_keep_their_digits(x):
+    for name, reference in (("sinh", np.sinh), ("arcsinh", np.arcsinh), ("arctan", np.arctan), ("expm1", np.expm1)):
+        np.testing.assert_allclose(getattr(ops, name)(bn.Tensor([x])).numpy(), reference([x]), rtol=4e-15, atol=1e-300)
+
+
 def test_the_slope_of_the_norm_at_zero_is_zero():
     x = bn.Tensor(np.zeros((2, 3)), requires_grad=True)
     (ops.norm(x, -1).sum() + ops.normalize(x).sum()).backward()
@@ -602,6 +649,7 @@ def test_movements_are_numpys(shape, shift, data):
         (ops.repeat(array, abs(shift) + 1, axis), np.repeat(array, abs(shift) + 1, axis)),
         (ops.tile(array, [2] * len(shape)), np.tile(array, [2] * len(shape))),
         (ops.cumsum(array, axis), np.cumsum(array, axis)),
+        (ops.cumprod(array, axis), np.cumprod(array, axis)),
         (ops.prod(array, axis), np.prod(array, axis)),
     ]:
         np.testing.assert_allclose(made.numpy(), expected, rtol=1e-5, atol=1e-6)

@@ -4,7 +4,19 @@ Each takes symbols of a model, values made from `bn.Input`, `bn.Tensor`, arrays 
 `bn.Tensor`.
 """
 
-from . import activations, arithmetic, contraction, elementwise, indexing, neural, recurrent, reduction, shaping
+from . import (
+    activations,
+    arithmetic,
+    contraction,
+    elementwise,
+    indexing,
+    neural,
+    recurrent,
+    reduction,
+    sequences,
+    shaping,
+    trigonometry,
+)
 from .activations import *  # noqa: F403
 from .arithmetic import *  # noqa: F403
 from .contraction import *  # noqa: F403
@@ -13,7 +25,9 @@ from .indexing import *  # noqa: F403
 from .neural import *  # noqa: F403
 from .recurrent import *  # noqa: F403
 from .reduction import *  # noqa: F403
+from .sequences import *  # noqa: F403
 from .shaping import *  # noqa: F403
+from .trigonometry import *  # noqa: F403
 
 __all__: list[str] = []
 __all__ += activations.__all__
@@ -24,4 +38,6 @@ __all__ += indexing.__all__
 __all__ += neural.__all__
 __all__ += recurrent.__all__
 __all__ += reduction.__all__
+__all__ += sequences.__all__
 __all__ += shaping.__all__
+__all__ += trigonometry.__all__

@@ -12,6 +12,7 @@ __all__ = [
     "any",
     "argmax",
     "argmin",
+    "cumprod",
     "cumsum",
     "log_softmax",
     "logsumexp",
@@ -103,13 +104,12 @@ def prod(x: Operand, axis: int = -1, *, keepdims: bool = False) -> Value:
 
 def cumsum(x: Operand, axis: int = -1) -> Value:
     """Return the sums of the elements up to each one along an axis (not that of the batch)."""
-    place, length = static_axis(x, axis)
-    value, step = cast(x, "float") if kind_of(x) == "bool" else x, 1
-    while step < length:
-        widths = [[step if axis == place else 0, 0] for axis in range(len(shape_of(x)))]
-        earlier = apply("pad", part(value, place, 0, length - step), widths=widths, value=0.0)
-        value, step = binary("add", value, earlier), 2 * step
-    return value if isinstance(value, Value) else apply("concatenate", value, axis=place)
+    return _scanned("add", 0.0, x, axis)
+
+
+def cumprod(x: Operand, axis: int = -1) -> Value:
+    """Return the products of the elements up to each one along an axis (not that of the batch)."""
+    return _scanned("multiply", 1.0, x, axis)
 
 
 def norm(x: Operand, axis: Axes = None, *, keepdims: bool = False) -> Value:
@@ -147,6 +147,17 @@ def softmax(x: Operand, axis: int = -1) -> Value:
 def log_softmax(x: Operand, axis: int = -1) -> Value:
     """Return x - log Σ exp(x) along an axis without overflow."""
     return apply("log_softmax", cast(x, "float"), axis=one_axis(x, axis))
+
+
+def _scanned(operation: str, neutral: float, x: Operand, axis: int) -> Value:
+    """Join each element with those before it, 1, 2, 4 and so on places back."""
+    place, length = static_axis(x, axis)
+    value, step = cast(x, "float") if kind_of(x) == "bool" else x, 1
+    while step < length:
+        widths = [[step if each == place else 0, 0] for each in range(len(shape_of(x)))]
+        earlier = apply("pad", part(value, place, 0, length - step), widths=widths, value=neutral)
+        value, step = binary(operation, value, earlier), 2 * step
+    return value if isinstance(value, Value) else apply("concatenate", value, axis=place)
 
 
 def part(x: Operand, axis: int, start: int, stop: int) -> Value:

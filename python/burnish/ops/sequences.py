@@ -1,0 +1,53 @@
+"""Convolution and pooling of sequences: images one row high."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._value import Operand, Value, shape_of
+from .neural import avg_pool2d, conv2d, max_pool2d
+from .shaping import expand_dims, reshape, squeeze
+
+if TYPE_CHECKING:
+    from .neural import Pair
+
+__all__ = ["avg_pool1d", "conv1d", "max_pool1d"]
+
+
+def conv1d(
+    x: Operand,
+    kernel: Operand,
+    bias: Operand | None = None,
+    *,
+    stride: int = 1,
+    padding: Pair = (0, 0),
+    dilation: int = 1,
+    groups: int = 1,
+    activation: str = "none",
+) -> Value:
+    """Return the cross-correlation of sequences with a kernel, channels last.
+
+    `x (batch, time, in), kernel (k, in / groups, out), bias (out,) -> (batch, time', out)`; `padding` is zeros before
+    and after.
+    """
+    y = conv2d(
+        expand_dims(x, 1),
+        reshape(kernel, (1, *shape_of(kernel))),
+        bias,
+        strides=(1, stride),
+        padding=((0, 0), padding),
+        dilation=(1, dilation),
+        groups=groups,
+        activation=activation,
+    )
+    return squeeze(y, 1)
+
+
+def max_pool1d(x: Operand, size: int, stride: int | None = None, padding: Pair = (0, 0)) -> Value:
+    """Return the largest element of each window of sequences, channels last; padding never wins."""
+    return squeeze(max_pool2d(expand_dims(x, 1), (1, size), (1, stride or size), ((0, 0), padding)), 1)
+
+
+def avg_pool1d(x: Operand, size: int, stride: int | None = None, padding: Pair = (0, 0)) -> Value:
+    """Return the mean of each window of sequences, channels last; padding does not count."""
+    return squeeze(avg_pool2d(expand_dims(x, 1), (1, size), (1, stride or size), ((0, 0), padding)), 1)
