@@ -131,8 +131,10 @@ class Value:
                 return binary(ufunc.__name__, *inputs)
         raise TypeError(_hints.numpy_function(ufunc.__name__))
 
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(_hints.attribute(type(self).__name__, name), name=name, obj=self)
+    if not TYPE_CHECKING:  # so that what is not there stays an error of types
+
+        def __getattr__(self, name):
+            raise AttributeError(_hints.attribute(type(self).__name__, name), name=name, obj=self)
 
     def __add__(self, other: Operand) -> Value:
         return binary("add", self, other)
