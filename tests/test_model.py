@@ -528,3 +528,11 @@ def test_operations_on_inputs_are_those_of_a_layer(function, digits):
     graph = bn.Model(x, function(x))
     layer = bn.Sequential([bn.Input((4,)), layers.Lambda(function)])
     np.testing.assert_array_equal(graph.predict(digits[0], batch_size=96), layer.predict(digits[0], batch_size=96))
+
+
+def test_a_model_and_its_layers_say_what_they_are():
+    model = bn.Sequential([bn.layers.Dense(3), bn.layers.Dense(2, name="head")], name="net")
+    assert repr(model) == "<Sequential 'net', not built yet>"
+    model.build((None, 4))
+    assert repr(model) == "<Sequential 'net' of 23 parameters>"
+    assert [repr(layer) for layer in model.layers] == ["<Dense 'dense'>", "<Dense 'head'>"]

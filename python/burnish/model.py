@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from . import _compile, _freeze, _storage, _training
@@ -342,6 +343,13 @@ class Model(Layer):
     def unfreeze(self, pattern: str = "*") -> None:
         """Train these parameters again; the last of `freeze` and `unfreeze` that matches decides."""
         self._set_rule(pattern, frozen=False)
+
+    def __repr__(self) -> str:
+        runtime = core_of(self).runtime
+        if runtime is None:
+            return f"<{type(self).__name__} {self.default_name!r}, not built yet>"
+        count = sum(math.prod(shape) for _, shape, _ in runtime.built.program.parameters())
+        return f"<{type(self).__name__} {self.default_name!r} of {count:,} parameters>"
 
     def summary(self) -> None:
         """Print a table of the layers: output shape, parameters, how many of them are trained, and what a sample costs.

@@ -156,6 +156,9 @@ class Layer:
         """Return the given name, or the class in snake case."""
         return self.name or snake_case(type(self).__name__)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.default_name!r}>"
+
     def _options(self, trace: Trace | None, *, training: bool | None) -> dict[str, bool]:
         if not _takes_training(type(self)):
             return {}
