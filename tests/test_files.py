@@ -461,14 +461,18 @@ def test_a_loaded_model_takes_one_bucket(tmp_path):
     loaded.fit(data.Ragged(SEQUENCES, Y), verbose=0)
 
 
-def test_a_functional_model_takes_several_lengths():
+@pytest.mark.parametrize("kind", ["attention", "recurrent"])
+def test_a_functional_model_takes_several_lengths(kind):
     values, mask = bn.Input((8, 3)), bn.Input((8,))
-    attention = layers.MultiHeadAttention(1, key_dim=4)(values, key_mask=mask)
+    if kind == "attention":
+        summary = MaskedMean()(layers.MultiHeadAttention(1, key_dim=4)(values, key_mask=mask), mask)
+    else:
+        summary = layers.LSTM(4)(values, mask=mask)
     losses = []
-    for kind in (data.Ragged, Padded):
-        model = bn.Model([values, mask], layers.Dense(3)(MaskedMean()(attention, mask)))
+    for ragged in (data.Ragged, Padded):
+        model = bn.Model([values, mask], layers.Dense(3)(summary))
         model.compile("cross_entropy", "adam", precision="float64")
-        losses.append(model.fit(kind(SEQUENCES, Y, buckets=3), epochs=2, verbose=0).steps["loss"])
+        losses.append(model.fit(ragged(SEQUENCES, Y, buckets=3), epochs=2, verbose=0).steps["loss"])
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-9)
 
 
