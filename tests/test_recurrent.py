@@ -281,8 +281,9 @@ def test_dropout_is_for_training_alone(kind, rng):
 
 
 def test_forget_gates_start_open():
-    for given_initializer, others in (("zeros", 0.0), (bn.initializers.Constant(0.5), 0.5)):
-        model = bn.Sequential([layers.LSTM(3, bias_initializer=given_initializer, name="layer")])
+    half = bn.initializers.Constant(0.5)
+    for start, others in (("zeros", 0.0), (half, 0.5), (lambda shape, _: np.full(shape, 0.25), 0.25)):
+        model = bn.Sequential([layers.LSTM(3, bias_initializer=start, name="layer")])
         bias = model.build((None, 2, 2)).parameters()["layer.bias"]
         np.testing.assert_array_equal(bias, np.repeat([others, 1.0, others, others], 3))
     model = bn.Sequential([layers.LSTM(3, unit_forget_bias=False, name="layer")])
@@ -342,6 +343,7 @@ def test_a_batch_without_samples_is_a_value(rng):
         (lambda: layers.RNN(2, recurrent_dropout=1.0), ValueError, "`recurrent_dropout`"),
         (lambda: layers.LSTM(2, return_sequence=True), TypeError, "return_sequence"),
         (lambda: layers.LSTM(2, unit_forget_bias=1), TypeError, "`unit_forget_bias`"),
+        (lambda: bn.initializers.UnitForget(lambda shape, _: np.ones(shape)), TypeError, "`rest` must be a name"),
         (lambda: layers.Bidirectional(layers.Dense(2)), TypeError, "`layer` must be an RNN"),
         (lambda: layers.Bidirectional(layers.GRU(2), "add"), ValueError, "`merge_mode`: unknown name 'add'"),
         (lambda: layers.LSTM(2)(bn.Input((3,))), ValueError, "lstm: expected sequences of shape"),

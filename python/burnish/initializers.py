@@ -169,7 +169,7 @@ class Own(Initializer):
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__()
-        self._function = function
+        self.function = function
 
     def config(self) -> str:
         """Return what the engine fills the array with until it is given the function's numbers."""
@@ -178,7 +178,7 @@ class Own(Initializer):
     def drawn(self, path: str, shape: tuple[int, ...], seed: int) -> npt.NDArray[Any]:
         """Return the numbers that the parameter or buffer of this path starts with."""
         words = np.frombuffer(hashlib.sha256(path.encode()).digest(), "<u4")
-        array = np.asarray(self._function(shape, np.random.default_rng([seed, *map(int, words)])))
+        array = np.asarray(self.function(shape, np.random.default_rng([seed, *map(int, words)])))
         if array.dtype.kind not in "biuf" or array.shape != shape:
             got = f"{array.dtype} of shape {array.shape}"
             raise ValueError(f"the initializer of {path!r} must return numbers of shape {shape}, got {got}")
@@ -187,7 +187,7 @@ class Own(Initializer):
         return np.asarray(array, array.dtype if array.dtype.kind == "f" else np.float64)
 
     def __repr__(self) -> str:
-        return getattr(self._function, "__name__", type(self._function).__name__)
+        return getattr(self.function, "__name__", type(self.function).__name__)
 
 
 class UnitForget(Initializer):
@@ -195,9 +195,11 @@ class UnitForget(Initializer):
 
     name = "unit_forget"
 
-    def __init__(self, rest: str | Initializer = "zeros") -> None:
+    def __init__(self, rest: Any = "zeros") -> None:
         super().__init__()
         self.rest = resolve(rest)
+        if isinstance(self.rest, Own):
+            raise TypeError(f"`rest` must be a name or an Initializer, got the function {rest!r}")
 
     def config(self) -> str:
         """Return the description that the engine reads."""
@@ -205,6 +207,19 @@ class UnitForget(Initializer):
 
     def __repr__(self) -> str:
         return f"UnitForget({self.rest!r})"
+
+
+def with_open_forget_gates(rest: Initializer) -> Initializer:
+    """Return how an LSTM's bias starts: like `rest`, be it a function of the user's, but 1 in the second quarter."""
+    if not isinstance(rest, Own):
+        return UnitForget(rest)
+
+    def function(shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[Any]:
+        array = np.array(rest.function(shape, rng), ndmin=1)
+        array[array.shape[0] // 4 : array.shape[0] // 2] = 1
+        return array
+
+    return Own(function)
 
 
 _BY_NAME: dict[str, type[Initializer]] = {

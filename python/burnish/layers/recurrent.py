@@ -319,7 +319,7 @@ class LSTM(_Recurrent):
         super().__init__(units, activation, *parameters, use_bias=use_bias, **options)
         self.recurrent_activation = _activation("recurrent_activation", recurrent_activation)
         if boolean("unit_forget_bias", unit_forget_bias):
-            self.bias_initializer = initializers.UnitForget(self.bias_initializer)
+            self.bias_initializer = initializers.with_open_forget_gates(self.bias_initializer)
 
     def _run(self, *inputs: Any, **options: Any) -> Value:
         functions = {"activation": self.activation, "recurrent_activation": self.recurrent_activation}
