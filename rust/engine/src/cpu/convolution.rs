@@ -4,6 +4,7 @@
 use rayon::prelude::*;
 
 use super::gemm::{Matrix, gemm_serial};
+use super::grouped::Grouped;
 use super::{uninitialised, vectorised};
 use crate::ops::Window;
 use crate::tensor::Real;
@@ -37,7 +38,7 @@ impl Sizes {
         self.output[0] * self.output[1]
     }
 
-    fn group_channels(&self) -> usize {
+    pub(super) fn group_channels(&self) -> usize {
         self.input[2] / self.groups
     }
 
@@ -46,7 +47,7 @@ impl Sizes {
         self.window.size[0] * self.window.size[1] * self.group_channels()
     }
 
-    fn group_filters(&self) -> usize {
+    pub(super) fn group_filters(&self) -> usize {
         self.filters / self.groups
     }
 
@@ -162,11 +163,15 @@ pub(crate) fn forward<E: Real>(
     let batch = x.len() / image.max(1);
     let mut y = uninitialised::<E>(batch * output);
     let images = sizes.images_a_thread(batch);
+    let grouped = Grouped::of(sizes);
     y.par_chunks_mut((images * output).max(1)).zip(x.par_chunks((images * image).max(1))).for_each(|(y, x)| {
         let rows = sizes.tile_rows::<E>();
         let mut patches = uninitialised::<E>(rows * sizes.output[1] * sizes.patch());
         for (y, x) in y.chunks_exact_mut(output).zip(x.chunks_exact(image)) {
-            forward_image(sizes, x, kernel, bias, &mut patches, y);
+            match &grouped {
+                Some(grouped) => grouped.forward(x, kernel, bias, y),
+                None => forward_image(sizes, x, kernel, bias, &mut patches, y),
+            }
             activate(y);
         }
     });
@@ -246,7 +251,17 @@ fn backward_images<E: Real>(
     let rows = sizes.tile_rows::<E>();
     let mut patches = uninitialised::<E>(rows * sizes.output[1] * sizes.patch());
     let mut dkernel = vec![E::default(); if wanted[1] { kernel.len() } else { 0 }];
+    let grouped = Grouped::of(sizes);
     for (index, (x, gradient)) in x.chunks_exact(image).zip(gradient.chunks_exact(output)).enumerate() {
+        if let Some(grouped) = &grouped {
+            if wanted[1] {
+                grouped.kernel_gradient(x, gradient, &mut dkernel);
+            }
+            if wanted[0] {
+                grouped.input_gradient(gradient, kernel, &mut dx[index * image..(index + 1) * image]);
+            }
+            continue;
+        }
         for_tiles::<E>(sizes, |group, rows| {
             let pixels = rows.len() * sizes.output[1];
             let patches = &mut patches[..pixels * sizes.patch()];

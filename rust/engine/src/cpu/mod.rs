@@ -3,6 +3,7 @@
 pub(crate) mod convolution;
 pub(crate) mod exponential;
 pub mod gemm;
+mod grouped;
 pub(crate) mod pooling;
 
 use rayon::prelude::*;

@@ -286,13 +286,15 @@ mod tests {
         let window = (two(1..4), two(1..4), [two(0..3), two(0..3)], two(1..3));
         let window = window.prop_map(|(size, strides, padding, dilation)| Window { size, strides, padding, dilation });
         let activation = prop::sample::select(&[Activation::None, Activation::Tanh][..]);
-        (window, 1usize..5, two(1..8), 1usize..4, two(1..4), any::<bool>(), activation)
-            .prop_map(|(window, batch, input, groups, depth, bias, activation)| Case {
+        // Many groups are thin: whole blocks of filters and a rest.
+        let groups = prop_oneof![1usize..4, 4usize..100];
+        (window, 1usize..5, two(1..8), groups, two(1..4), any::<bool>(), activation)
+            .prop_map(|(window, batch, input, groups, [depth, filters], bias, activation)| Case {
                 window,
                 batch,
                 input,
                 groups,
-                depth,
+                depth: if groups < 50 { [depth, filters] } else { [1, filters] },
                 bias,
                 activation,
             })
