@@ -183,7 +183,7 @@ macro_rules! float_number {
     };
 }
 
-float_number!(f32, exponential::exp, exponential::log, exponential::log1p, exponential::tanh, libm::erff);
+float_number!(f32, exponential::exp, exponential::log, exponential::log1p, exponential::tanh, exponential::erf);
 float_number!(f64, f64::exp, f64::ln, f64::ln_1p, f64::tanh, libm::erf);
 
 #[cfg(test)]

@@ -172,7 +172,9 @@ fn forward<E: Real>(activation: Activation, inputs: Vec<Tensor>) -> Tensor {
     let mut y = cpu::uninitialised::<E>(rows * width);
     if let Some(bias) = &bias {
         let bias = bias.elements::<E>();
-        y.chunks_exact_mut(width.max(1)).for_each(|row| row.copy_from_slice(bias));
+        cpu::for_rows(&mut y, width, |_, rows| {
+            rows.chunks_exact_mut(width.max(1)).for_each(|row| row.copy_from_slice(bias));
+        });
     }
     gemm(
         &mut y,
