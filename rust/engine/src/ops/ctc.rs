@@ -138,12 +138,15 @@ fn checked(value: i32, greatest: usize, what: &str) -> usize {
     number.unwrap_or_else(|| panic!("{what} {value} is outside 0 to {greatest}"))
 }
 
+/// States come in whole vectors, the last ones of no class and of no weight: a rest costs as much as several vectors.
+const LANES: usize = 16;
+
 /// States (the labels of one sample with a blank before, between and after them) by steps, in logarithms.
 #[derive(Default)]
 struct Lattice<E> {
     /// The class of each state.
     classes: Vec<usize>,
-    /// 0 where a state may follow the one two before it, the logarithm of 0 elsewhere and in two more places.
+    /// 0 where a state may follow the one two before it, the logarithm of 0 elsewhere and in two places after all states.
     skips: Vec<E>,
     steps: usize,
     /// `ln p` of each state's class in each step.
@@ -161,30 +164,29 @@ impl<E: Real> Lattice<E> {
         for &label in labels.iter().filter(|&&label| label >= 0 && label as usize != blank) {
             self.classes.extend([checked(label, classes - 1, "label"), blank]);
         }
-        let states = self.classes.len();
+        let (states, width, floor) = (self.classes.len(), self.width(), E::from_f64(FLOOR));
         let skips =
             (0..states).map(|state| state == 1 || state % 2 == 1 && self.classes[state] != self.classes[state - 2]);
-        let skips = skips.chain([false; 2]).map(|free| E::from_f64(if free { 0.0 } else { FLOOR }));
         self.skips.clear();
-        self.skips.extend(skips);
-        let floor = E::from_f64(FLOOR);
+        self.skips.extend(skips.map(|free| if free { E::default() } else { floor }));
+        self.skips.resize(width + 2, floor);
         self.outputs.clear();
-        self.outputs.resize(steps * states, floor);
+        self.outputs.resize(steps * width, floor);
         self.alphas.clear();
-        self.alphas.resize((steps + 1) * (states + 2), floor);
+        self.alphas.resize((steps + 1) * (width + 2), floor);
         // One before the states: from here to the first blank, and by a skip to the first label.
         self.alphas[1] = E::default();
     }
 
-    fn states(&self) -> usize {
-        self.classes.len()
+    fn width(&self) -> usize {
+        self.classes.len().next_multiple_of(LANES)
     }
 
     /// Takes the outputs out of the logits, which become probabilities.
     #[inline(always)]
     fn read(&mut self, logits: &mut [E], classes: usize) {
-        let states = self.states();
-        for (row, outputs) in logits.chunks_exact_mut(classes).zip(self.outputs.chunks_exact_mut(states)) {
+        let width = self.width();
+        for (row, outputs) in logits.chunks_exact_mut(classes).zip(self.outputs.chunks_exact_mut(width)) {
             let greatest = row_max(row);
             row.iter_mut().for_each(|value| *value = *value - greatest);
             outputs.iter_mut().zip(&self.classes).for_each(|(output, &class)| *output = row[class]);
@@ -199,18 +201,18 @@ impl<E: Real> Lattice<E> {
     /// The loss.
     #[inline(always)]
     fn forward(&mut self) -> f64 {
-        let (states, width) = (self.states(), self.states() + 2);
+        let (states, width) = (self.classes.len(), self.width());
         let mut shift = 0.0;
         for step in 0..self.steps {
-            let (before, now) = self.alphas[step * width..][..2 * width].split_at_mut(width);
-            let (now, outputs) = (&mut now[2..], &self.outputs[step * states..][..states]);
+            let (before, now) = self.alphas[step * (width + 2)..][..2 * (width + 2)].split_at_mut(width + 2);
+            let (now, outputs) = (&mut now[2..], &self.outputs[step * width..][..width]);
             let ways = before[2..].iter().zip(&before[1..]).zip(before.iter().zip(&self.skips));
             for ((now, &output), ((&stay, &next), (&skip, &free))) in now.iter_mut().zip(outputs).zip(ways) {
                 *now = log_sum(stay, next, skip + free) + output;
             }
             shift += lower(now);
         }
-        match (self.steps, &self.alphas[self.alphas.len() - states..]) {
+        match (self.steps, &self.alphas[self.steps * (width + 2) + 2..][..states]) {
             (0, [_]) => 0.0,
             (0, _) => f64::INFINITY,
             (_, [.., label, blank]) => ending(label.to_f64(), blank.to_f64()) - shift,
@@ -221,12 +223,12 @@ impl<E: Real> Lattice<E> {
     /// Takes from each probability the part of all alignments that are in its class in its step.
     #[inline(always)]
     fn backward(&mut self, probabilities: &mut [E], classes: usize) {
-        let (states, width, floor) = (self.states(), self.states() + 2, E::from_f64(FLOOR));
+        let (states, width, floor) = (self.classes.len(), self.width(), E::from_f64(FLOOR));
         // `ln P` of all ways from a state to the end, and the same with the state's own output and two places after it.
-        let (mut betas, mut onward) = (vec![floor; states], vec![floor; width]);
-        betas.iter_mut().rev().take(2).for_each(|end| *end = E::default());
+        let (mut betas, mut onward) = (vec![floor; width], vec![floor; width + 2]);
+        betas[states.saturating_sub(2)..states].fill(E::default());
         for step in (0..self.steps).rev() {
-            let alphas = &mut self.alphas[(step + 1) * width + 2..][..states];
+            let alphas = &mut self.alphas[(step + 1) * (width + 2) + 2..][..width];
             alphas.iter_mut().zip(&betas).for_each(|(alpha, &beta)| *alpha = *alpha + beta);
             let greatest = row_max(alphas);
             alphas.iter_mut().for_each(|alpha| *alpha = (*alpha - greatest).exp());
@@ -235,7 +237,7 @@ impl<E: Real> Lattice<E> {
             for (&part, &class) in alphas.iter().zip(&self.classes) {
                 row[class] = row[class] - part * scale;
             }
-            let outputs = &self.outputs[step * states..][..states];
+            let outputs = &self.outputs[step * width..][..width];
             onward.iter_mut().zip(&betas).zip(outputs).for_each(|((to, &beta), &output)| *to = beta + output);
             let ways = onward.iter().zip(&onward[1..]).zip(onward[2..].iter().zip(&self.skips[2..]));
             for (beta, ((&stay, &next), (&skip, &free))) in betas.iter_mut().zip(ways) {
@@ -246,11 +248,12 @@ impl<E: Real> Lattice<E> {
     }
 }
 
-/// `ln (e^a + e^b + e^c)`
+/// `ln (e^a + e^b + e^c)`, from the greatest on.
 #[inline(always)]
 fn log_sum<E: Real>(a: E, b: E, c: E) -> E {
-    let greatest = a.greater_of(b).greater_of(c);
-    greatest + ((a - greatest).exp() + (b - greatest).exp() + (c - greatest).exp()).log()
+    let (low, high) = (a.lesser_of(b), a.greater_of(b));
+    let (middle, greatest) = (high.lesser_of(c), high.greater_of(c));
+    greatest + ((low - greatest).exp() + (middle - greatest).exp()).plus(1.0).log()
 }
 
 /// Takes the greatest logarithm from all, so that those that count keep their digits; returns it.
