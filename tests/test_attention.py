@@ -46,12 +46,12 @@ def test_multi_head_attention(rng, causal, masked):
     nodes = {name: bn.Input(array.shape[1:]) for name, array in data.items()}
     options = {"key_mask": nodes["there"], "attention_mask": nodes["look"]} if masked else {}
     layer = layers.MultiHeadAttention(2, 4, 3, output_shape=8, bias_initializer="normal", name="attention")
-    found = layer(
-        nodes["query"], nodes["value"], nodes["key"], use_causal_mask=causal, return_attention_scores=True, **options
-    )
-    model = bn.Model(nodes, found)
-    model.compile(("mse", "mse"), precision="float64")
-    y, weights = model.predict(data)
+    inputs = (nodes["query"], nodes["value"], nodes["key"])
+    alone = layer(*inputs, use_causal_mask=causal, **options)
+    found = layer(*inputs, use_causal_mask=causal, return_attention_scores=True, **options)
+    model = bn.Model(nodes, (alone, *found))
+    model.compile("mse", precision="float64")
+    fused, y, weights = model.predict(data)
     p = {path.partition(".")[2]: array for path, array in model.parameters().items()}
     assert p["query_kernel"].shape == (6, 8)
     assert p["output_kernel"].shape == (6, 8)
@@ -62,6 +62,7 @@ def test_multi_head_attention(rng, causal, masked):
         allowed &= (data["there"][:, None] > 0) & (data["look"] > 0)
     expected, shares = attention(p, data["query"], data["value"], data["key"], 2, allowed)
     np.testing.assert_allclose(y, expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(fused, expected, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(weights, shares, rtol=1e-9, atol=1e-12)
 
 
@@ -89,6 +90,19 @@ def test_what_may_look_nowhere_gets_the_mean_of_the_values():
     p = model.parameters()
     mean = (x @ p["attention.value_kernel"]).mean(1, keepdims=True) @ p["attention.output_kernel"]
     np.testing.assert_allclose(y, np.repeat(mean, 3, 1), rtol=1e-9)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_gradients_of_masked_attention(rng, dropout):
+    nodes = {"x": bn.Input((5, 6)), "there": bn.Input((5,)), "look": bn.Input((2, 5, 5))}
+    masks = {"key_mask": nodes["there"], "attention_mask": nodes["look"], "use_causal_mask": True}
+    y = layers.MultiHeadAttention(2, dropout=dropout)(layers.Dense(6, "tanh")(nodes["x"]), **masks)
+    model = bn.Model(nodes, y)
+    model.compile("mse")
+    there = np.arange(5) < np.array([5, 3, 0, 1])[:, None]
+    data = {"x": rng.normal(size=(4, 5, 6)), "there": 1.0 * there, "look": 1.0 * (rng.random((4, 2, 5, 5)) < 0.5)}
+    report = bn.check_gradients(model, data, rng.normal(size=(4, 5, 6)))
+    assert report.passed, report
 
 
 def test_dropped_weights_are_scaled_in_training_only(rng):

@@ -124,6 +124,12 @@ BINARY = (
 )  # fmt: skip
 # Each operation in at least one form; `x` are images, channels last.
 CASES = {
+    "attention": [
+        lambda x: ops.attention(x[:, :4, 0], x[:, :, 1], x[:, :, 2], 2),
+        lambda x: ops.attention(x[:, :4, 0], x[:, :, 1], x[:, :, 2], causal=True, scale=2.0),
+        lambda x: ops.attention(x[:, 0], x[:, 1], x[:, 2], 2, (x[:, 0, :, 0] > 0)[:, None, None], causal=True),
+        lambda x: ops.attention(x[:, 0], x[:, 1], x[:, 2], 2, np.tri(6, dtype=bool)[None, None]),
+    ],
     **{name: [getattr(ops, name)] for name in UNARY},
     **{name: [positive(getattr(ops, name))] for name in ("log", "reciprocal", "rsqrt", "sqrt")},
     **{name: pairs(getattr(ops, name)) for name in BINARY},

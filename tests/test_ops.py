@@ -109,6 +109,23 @@ def recurrent(kind, gates):
     )
 
 
+def attention(q, k, v, mask, heads, causal, scale):
+    """Head by head; what may look nowhere gets the mean."""
+    joined = []
+    for h, (a, b, c) in enumerate(zip(*(np.split(x, heads, -1) for x in (q, k, v)), strict=True)):
+        scores = scale * np.einsum("btd,bsd->bts", a, b)
+        seen = np.broadcast_to(mask, (len(q), heads, *scores.shape[1:]))[:, h]
+        seen = seen & np.tri(*scores.shape[1:], dtype=bool) if causal else seen
+        powers = np.where(seen, np.exp(scores), 0.0) + 1.0 * ~seen.any(-1, keepdims=True)
+        joined.append(powers / powers.sum(-1, keepdims=True) @ c)
+    return np.concatenate(joined, -1)
+
+
+QUERIES = RNG.normal(size=(3, 4, 6))
+KEYS, VALUES = RNG.normal(size=(3, 5, 6)), RNG.normal(size=(3, 5, 4))
+THERE = np.arange(5) < np.array([5, 0, 2])[:, None, None, None]
+
+
 CASES = {
     "negative": Case(ops.negative, np.negative, [X]),
     "exp": Case(ops.exp, np.exp, [X]),
@@ -320,6 +337,26 @@ CASES = {
         lambda x, labels: ops.cross_entropy(x, labels, 0.1),
         lambda x, labels: cross_entropy(x, labels, 0.1),
         [X, LABELS],
+    ),
+    "attention": Case(
+        lambda q, k, v: ops.attention(q, k, v, 2),
+        lambda q, k, v: attention(q, k, v, True, 2, False, 3**-0.5),
+        [QUERIES, KEYS, VALUES],
+    ),
+    "attention, causal": Case(
+        lambda q, k, v: ops.attention(q, k, v, scale=2.0, causal=True),
+        lambda q, k, v: attention(q, k, v, True, 1, True, 2.0),
+        [QUERIES, KEYS, VALUES],
+    ),
+    "attention, masked": Case(
+        lambda there, q, k, v: ops.attention(q, k, v, 2, there, causal=True),
+        lambda there, q, k, v: attention(q, k, v, there, 2, True, 3**-0.5),
+        [THERE, QUERIES, KEYS, VALUES],
+    ),
+    "attention, mask of places": Case(
+        lambda q, k, v: ops.attention(q, k, v, 2, np.tri(4, 5, 2, dtype=bool)[None, None]),
+        lambda q, k, v: attention(q, k, v, np.tri(4, 5, 2, dtype=bool), 2, False, 3**-0.5),
+        [QUERIES, KEYS, VALUES],
     ),
     "ctc": Case(ops.ctc, ctc, [RNG.normal(size=(3, 4, 3)), np.array([[1, 2], [1, 1], [2, -1]]), np.array([4, 3, 2])]),
 }

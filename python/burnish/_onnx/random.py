@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .graph import Apply, Emit, Graph
 
-__all__ = ["OPERATIONS"]
+__all__ = ["OPERATIONS", "dropped"]
 
 
 def _like(type_: str) -> Emit:
@@ -20,8 +20,12 @@ def _like(type_: str) -> Emit:
 
 def _dropout(graph: Graph, node: Apply) -> str:
     (x,), marked = graph.aligned(node.inputs)
-    rate = graph.constant(node.attributes["rate"])
-    return marked(graph.emit("Dropout", x, rate, graph.constant(True, "bool")))  # noqa: FBT003
+    return marked(dropped(graph, x, node.attributes["rate"]))
+
+
+def dropped(graph: Graph, x: str, rate: float) -> str:
+    """Return the name of a value of which a part is set to 0, and the rest scaled."""
+    return graph.emit("Dropout", x, graph.constant(rate), graph.constant(True, "bool"))  # noqa: FBT003
 
 
 OPERATIONS: dict[str, Emit] = {

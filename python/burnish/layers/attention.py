@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from ._window import check_sequence
 from .base import Layer, OneInput
 
 if TYPE_CHECKING:
-    from .._value import Value
+    from .._value import Shape, Value
 
 __all__ = ["MultiHeadAttention", "PositionalEncoding"]
 
@@ -128,20 +129,17 @@ class MultiHeadAttention(Layer):
         for one in (query, value, key):
             check_sequence(self.default_name, one.shape)
         width = self._key_width(query.shape[-1])
-        q = self._heads(self._projected("query", query, self.num_heads * width) * (1 / math.sqrt(width)))
-        k = self._heads(self._projected("key", key, self.num_heads * width))
-        v = self._heads(self._projected("value", value, self.num_heads * (self.value_dim or width)))
-        scores = ops.matmul(q, ops.transpose(k, (0, 1, 3, 2)))
+        q = self._projected("query", query, self.num_heads * width)
+        k = self._projected("key", key, self.num_heads * width)
+        v = self._projected("value", value, self.num_heads * (self.value_dim or width))
         causal = self.use_causal_mask if use_causal_mask is None else boolean("use_causal_mask", use_causal_mask)
-        for mask in self._masks(scores, key_mask, attention_mask, causal=causal):
-            scores = ops.where(mask, scores, _MASKED)
-        weights = ops.softmax(scores)
-        kept = ops.dropout(weights, self.dropout) if training and self.dropout else weights
-        joined = ops.transpose(ops.matmul(kept, v), (0, 2, 1, 3))
-        batch, time, _, features = joined.shape
-        flat = ops.reshape(joined, (batch, time, self.num_heads * (features or 0)))
-        y = self._projected("output", flat, self.output_shape or query.shape[-1])
-        return (y, weights) if return_attention_scores else y
+        mask = self._mask(query.shape, key.shape[1], key_mask, attention_mask)
+        dropout, units = self.dropout if training else 0.0, self.output_shape or query.shape[-1]
+        if return_attention_scores:
+            joined, weights = self._with_weights(q, k, v, mask, causal=causal, dropout=dropout)
+            return self._projected("output", joined, units), weights
+        joined = ops.attention(q, k, v, self.num_heads, mask, causal=causal, dropout=dropout)
+        return self._projected("output", joined, units)
 
     def _key_width(self, features: int) -> int:
         if self.key_dim is None and features % self.num_heads:
@@ -157,29 +155,44 @@ class MultiHeadAttention(Layer):
         bias = (f"{which}_bias", (units,), self.bias_initializer, "bias", self.bias_regularizer)
         return ops.linear(x, kernel, self.parameter(*bias) if self.use_bias else None)
 
-    def _heads(self, x: Value) -> Value:
-        """Split `(batch, time, heads · width)` into `(batch, heads, time, width)`."""
-        batch, time, features = x.shape
-        apart = ops.reshape(x, (batch, time, self.num_heads, (features or 0) // self.num_heads))
-        return ops.transpose(apart, (0, 2, 1, 3))
-
-    def _masks(self, scores: Value, key_mask: Any, attention_mask: Any, *, causal: bool) -> list[Value]:
-        """Return what is true where a score counts, each to be broadcast to `(batch, heads, time, places)`."""
-        batch, _, time, places = scores.shape
+    def _mask(self, query: Shape, places: int | None, key_mask: Any, attention_mask: Any) -> Value | None:
+        """Return what is true where a score counts, to be broadcast to `(batch, heads, time, places)`."""
+        batch, time = query[:2]
         masks: list[Value] = []
         if key_mask is not None:
-            wanted = (batch, places)
-            self._check_mask("key_mask", key_mask, [wanted])
+            self._check_mask("key_mask", key_mask, [(batch, places)])
             masks.append(ops.reshape(ops.cast(key_mask, "bool"), (batch, 1, 1, places)))
         if attention_mask is not None:
             forms = [(time, places), (batch, time, places), (batch, self.num_heads, time, places)]
             self._check_mask("attention_mask", attention_mask, forms)
             mask = ops.cast(attention_mask, "bool")
-            masks.append(ops.expand_dims(mask, 1) if mask.ndim == 3 else mask)
+            leading = {2: (1, 1), 3: (batch, 1), 4: (batch, self.num_heads)}[mask.ndim]
+            masks.append(ops.reshape(mask, (*leading, time, places)))
+        return functools.reduce(ops.logical_and, masks) if masks else None
+
+    def _with_weights(
+        self, q: Value, k: Value, v: Value, mask: Any, *, causal: bool, dropout: float
+    ) -> tuple[Value, Value]:
+        """Return what `ops.attention` does, and the weights, `(batch, heads, time, places)`."""
+        q, k, v = (self._heads(x) for x in (q, k, v))
+        scores = ops.matmul(q * (1 / math.sqrt(q.shape[-1] or 1)), ops.transpose(k, (0, 1, 3, 2)))
+        if mask is not None:
+            scores = ops.where(mask, scores, _MASKED)
         if causal:
+            time, places = scores.shape[2:]
             steps = np.arange(max(time or 0, places or 0))
-            masks.append(scores.emit("less_equal", [steps[None, :places], steps[:time, None]], {}))
-        return masks
+            seen = scores.emit("less_equal", [steps[None, :places], steps[:time, None]], {})
+            scores = ops.where(seen, scores, _MASKED)
+        weights = ops.softmax(scores)
+        joined = ops.transpose(ops.matmul(ops.dropout(weights, dropout) if dropout else weights, v), (0, 2, 1, 3))
+        batch, time, heads, width = joined.shape
+        return ops.reshape(joined, (batch, time, (heads or 0) * (width or 0))), weights
+
+    def _heads(self, x: Value) -> Value:
+        """Split `(batch, time, heads · width)` into `(batch, heads, time, width)`."""
+        batch, time, features = x.shape
+        apart = ops.reshape(x, (batch, time, self.num_heads, (features or 0) // self.num_heads))
+        return ops.transpose(apart, (0, 2, 1, 3))
 
     def _check_mask(self, argument: str, mask: Any, shapes: list[tuple[int | None, ...]]) -> None:
         got = tuple(mask.shape)

@@ -1,13 +1,15 @@
-"""Products, convolutions, pooling, normalisation, dropout and the fused losses of classes."""
+"""Products, convolutions, attention, pooling, normalisation, dropout and the fused losses of classes."""
 
 from __future__ import annotations
 
+import math
 from typing import TypeAlias
 
 from .._value import Operand, Value, apply, binary, cast, shape_of
 from .indexing import as_index
 
 __all__ = [
+    "attention",
     "avg_pool2d",
     "conv2d",
     "cross_entropy",
@@ -108,6 +110,31 @@ def ctc(
     """
     inputs = [cast(values, "int") for values in (labels, lengths) if values is not None]
     return apply("ctc", cast(logits, "float"), *inputs, blank=blank, zero_infinity=zero_infinity)
+
+
+def attention(
+    query: Operand,
+    key: Operand,
+    value: Operand,
+    heads: int = 1,
+    mask: Operand | None = None,
+    *,
+    scale: float | None = None,
+    causal: bool = False,
+    dropout: float = 0.0,
+) -> Value:
+    """Return softmax(scale · Q · Kᵀ) · V of several heads side by side, in one operation (Vaswani et al. 2017).
+
+    `query (b, t, heads · w), key (b, s, heads · w), value (b, s, heads · d) -> (b, t, heads · d)`. A query may look
+    where `mask`, four axes that broadcast to `(b, heads, t, s)`, is true (and not beyond itself if `causal`); one that
+    may look nowhere gets the mean of all values. `scale` is 1 / sqrt(w) by default; `dropout` is the part of the
+    weights that is set to 0, others in every step.
+    """
+    width = (shape_of(query)[-1] or 0) // max(heads, 1)
+    inputs = [cast(query, "float"), cast(key, "float"), cast(value, "float")]
+    inputs += [] if mask is None else [cast(mask, "bool")]
+    factor = 1 / math.sqrt(max(width, 1)) if scale is None else scale
+    return apply("attention", *inputs, heads=heads, scale=factor, causal=causal, dropout=dropout)
 
 
 def _pool(operation: str, x: Operand, size: Pair, strides: Pair | None, padding: Padding) -> Value:

@@ -1,5 +1,6 @@
 //! Fused kernels over slices for the `cpu` device.
 
+pub(crate) mod attention;
 pub(crate) mod convolution;
 pub(crate) mod exponential;
 pub mod gemm;

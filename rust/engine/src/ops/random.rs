@@ -50,11 +50,16 @@ impl Dropout {
 
     /// The factor of each element of `x`.
     fn factors_like(&self, x: &Tensor, stream: Stream) -> Tensor {
-        let (shape, count, device) = (x.shape(), x.len(), x.device());
-        match x.dtype() {
-            DType::F64 => Tensor::from_values(self.factors::<f64>(stream, count), &shape, &device),
-            dtype => Tensor::from_values(self.factors::<f32>(stream, count), &shape, &device).cast(dtype),
-        }
+        dropout_factors(self.rate, stream, &x.shape(), x.dtype(), &x.device())
+    }
+}
+
+/// 0 with probability `rate`, else `1 / (1 - rate)`.
+pub(super) fn dropout_factors(rate: f64, stream: Stream, shape: &[usize], dtype: DType, device: &Device) -> Tensor {
+    let (dropout, count) = (Dropout { rate }, shape.iter().product());
+    match dtype {
+        DType::F64 => Tensor::from_values(dropout.factors::<f64>(stream, count), shape, device),
+        _ => Tensor::from_values(dropout.factors::<f32>(stream, count), shape, device).cast(dtype),
     }
 }
 

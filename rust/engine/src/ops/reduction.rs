@@ -271,7 +271,7 @@ pub(super) fn total<E: Real>(values: &[E]) -> f64 {
 
 /// The sum of a slice on this thread.
 #[inline(always)]
-pub(super) fn chunk_total<E: Real>(values: &[E]) -> f64 {
+pub(crate) fn chunk_total<E: Real>(values: &[E]) -> f64 {
     values.chunks(BLOCK).map(block_total).sum()
 }
 
@@ -293,7 +293,7 @@ fn block_total<E: Real>(block: &[E]) -> f64 {
 
 /// `Σ a·b` on this thread.
 #[inline(always)]
-pub(super) fn dot<E: Real>(a: &[E], b: &[E]) -> f64 {
+pub(crate) fn dot<E: Real>(a: &[E], b: &[E]) -> f64 {
     a.chunks(BLOCK).zip(b.chunks(BLOCK)).map(|(a, b)| block_dot(a, b)).sum()
 }
 
@@ -468,7 +468,7 @@ fn pick<E: PartialOrd + Copy, X: Extreme>(a: E, b: E) -> E {
 
 /// The greatest of a row, NaN if any is.
 #[inline(always)]
-pub(super) fn row_max<E: Real>(row: &[E]) -> E {
+pub(crate) fn row_max<E: Real>(row: &[E]) -> E {
     row_extreme::<E, Max>(row)
 }
 
@@ -660,6 +660,14 @@ fn finite_or_zero(x: Tensor) -> Tensor {
 pub(super) fn logsumexp(x: Tensor, axis: usize) -> Tensor {
     let greatest = finite_or_zero(Max::value(x.clone(), &[axis]));
     sum((x - greatest.clone()).exp(), &[axis]).log() + greatest
+}
+
+/// `e^x / Σ e^x` over tensors. (`e^(x - ln Σ e^x)` would lose as many digits as the logarithm has before the point.)
+pub(super) fn softmax(x: Tensor, axis: usize) -> Tensor {
+    let greatest = finite_or_zero(Max::value(x.clone(), &[axis]));
+    let powers = (x - greatest).exp();
+    let total = sum(powers.clone(), &[axis]);
+    powers / total
 }
 
 fn logsumexp_cpu<E: Real>(x: Tensor, axis: usize) -> Tensor {

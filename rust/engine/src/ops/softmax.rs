@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::binary::multiply;
-use super::reduction::{chunk_total, dot, in_float32, last_axis, logsumexp, position, row_max, sum, widen};
+use super::reduction::{chunk_total, dot, in_float32, last_axis, logsumexp, position, row_max, softmax, sum, widen};
 use super::{Context, Entry, Evaluation, Keeps, Kept, Operation, Reach, entry};
 use crate::Number;
 use crate::cpu;
@@ -54,10 +54,7 @@ impl Operation for Softmax {
         match x.dtype() {
             DType::F32 if x.is_cpu() => map_rows::<f32>(x, axis, softmax_row),
             DType::F64 if x.is_cpu() => map_rows::<f64>(x, axis, softmax_row),
-            _ => in_float32(x, |x| {
-                let greatest = logsumexp(x.clone(), axis);
-                (x - greatest).exp()
-            }),
+            _ => in_float32(x, |x| softmax(x, axis)),
         }
         .into()
     }
