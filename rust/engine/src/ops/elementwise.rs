@@ -373,17 +373,19 @@ impl Activation {
         }
     }
 
-    /// Turns gradients after the activation into those before it, with the instructions of the caller.
+    /// Turns gradients after the activation into those before it, which take the place of the outputs too, with the
+    /// instructions of the caller.
     #[inline(always)]
-    pub(crate) fn backward_inline<E: Real>(self, outputs: &[E], gradients: &mut [E]) {
+    pub(crate) fn backward_inline<E: Real>(self, outputs: &mut [E], gradients: &mut [E]) {
         #[inline(always)]
-        fn each<E: Real, F: Function>(function: &F, outputs: &[E], gradients: &mut [E]) {
-            for (gradient, &y) in gradients.iter_mut().zip(outputs) {
-                *gradient = *gradient * function.slope(y, y);
+        fn each<E: Real, F: Function>(function: &F, outputs: &mut [E], gradients: &mut [E]) {
+            for (gradient, y) in gradients.iter_mut().zip(outputs) {
+                *gradient = *gradient * function.slope(*y, *y);
+                *y = *gradient;
             }
         }
         match self {
-            Self::None => {}
+            Self::None => outputs.copy_from_slice(gradients),
             Self::Relu => each(&Relu {}, outputs, gradients),
             Self::Tanh => each(&Tanh {}, outputs, gradients),
             Self::Sigmoid => each(&Sigmoid {}, outputs, gradients),

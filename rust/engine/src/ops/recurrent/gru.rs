@@ -18,17 +18,20 @@ impl Cell for Gru {
 
     #[inline(always)]
     fn forward_row<E: Real>(functions: Functions, row: Row<'_, E>) {
-        let Row { gates, product, extra, h, .. } = row;
+        let Row { gates, product, bias, extra, h, .. } = row;
         let units = h.len();
         let (zr, n) = gates.split_at_mut(2 * units);
-        for (gate, &product) in zr.iter_mut().zip(product) {
-            *gate = *gate + product;
+        let (bias, product_bias) = bias.split_at(3 * units);
+        for ((gate, &product), (&bias, &other)) in zr.iter_mut().zip(product).zip(bias.iter().zip(product_bias)) {
+            *gate = *gate + bias + (product + other);
         }
         functions.recurrent.apply_inline(zr);
         let (z, r) = zr.split_at(units);
-        extra.copy_from_slice(&product[2 * units..]);
-        for ((n, &r), &product) in n.iter_mut().zip(r).zip(&*extra) {
-            *n = *n + r * product;
+        for ((extra, &product), &bias) in extra.iter_mut().zip(&product[2 * units..]).zip(&product_bias[2 * units..]) {
+            *extra = product + bias;
+        }
+        for (((n, &r), &product), &bias) in n.iter_mut().zip(r).zip(&*extra).zip(&bias[2 * units..]) {
+            *n = *n + bias + r * product;
         }
         functions.activation.apply_inline(n);
         for ((h, &z), &n) in h.iter_mut().zip(z).zip(&*n) {
@@ -42,11 +45,11 @@ impl Cell for Gru {
         let units = dh.len();
         let one = E::from_f64(1.0);
         {
-            let (zr, n) = gates.split_at(2 * units);
+            let (zr, n) = gates.split_at_mut(2 * units);
             let (z, r) = zr.split_at(units);
             let (d_zr, dn) = product.split_at_mut(2 * units);
             let (dz, dr) = d_zr.split_at_mut(units);
-            for ((dz, (&before, &n)), &dh) in dz.iter_mut().zip(before[0].iter().zip(n)).zip(&*dh) {
+            for ((dz, (&before, &n)), &dh) in dz.iter_mut().zip(before[0].iter().zip(&*n)).zip(&*dh) {
                 *dz = dh * (before - n);
             }
             for ((dn, dh), &z) in dn.iter_mut().zip(dh).zip(z) {
@@ -60,7 +63,6 @@ impl Cell for Gru {
             }
             functions.recurrent.backward_inline(zr, d_zr);
         }
-        gates.copy_from_slice(product);
         product[2 * units..].copy_from_slice(extra);
     }
 

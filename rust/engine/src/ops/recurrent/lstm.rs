@@ -32,21 +32,21 @@ impl Cell for Lstm {
 
     #[inline(always)]
     fn forward_row<E: Real>(functions: Functions, row: Row<'_, E>) {
-        let Row { gates, product, extra, h, c } = row;
+        let Row { gates, product, bias, extra: active, h, c } = row;
         let units = h.len();
-        for (z, &product) in gates.iter_mut().zip(product) {
-            *z = *z + product;
+        for ((z, &product), &bias) in gates.iter_mut().zip(product).zip(bias) {
+            *z = *z + bias + product;
         }
         functions.recurrent.apply_inline(&mut gates[..2 * units]);
         functions.activation.apply_inline(&mut gates[2 * units..3 * units]);
         functions.recurrent.apply_inline(&mut gates[3 * units..]);
         let [i, f, g, o] = split(gates, units);
-        for (((c, &i), &f), &g) in c.iter_mut().zip(i).zip(f).zip(g) {
+        for (((c, active), &i), (&f, &g)) in c.iter_mut().zip(&mut *active).zip(i).zip(f.iter().zip(g)) {
             *c = f * *c + i * g;
+            *active = *c;
         }
-        extra.copy_from_slice(c);
-        functions.activation.apply_inline(extra);
-        for ((h, &o), &active) in h.iter_mut().zip(o).zip(&*extra) {
+        functions.activation.apply_inline(active);
+        for ((h, &o), &active) in h.iter_mut().zip(o).zip(&*active) {
             *h = o * active;
         }
     }
@@ -76,10 +76,9 @@ impl Cell for Lstm {
                 *dc = *dc * f;
             }
         }
-        functions.recurrent.backward_inline(&gates[..2 * units], &mut product[..2 * units]);
-        functions.activation.backward_inline(&gates[2 * units..3 * units], &mut product[2 * units..3 * units]);
-        functions.recurrent.backward_inline(&gates[3 * units..], &mut product[3 * units..]);
-        gates.copy_from_slice(product);
+        functions.recurrent.backward_inline(&mut gates[..2 * units], &mut product[..2 * units]);
+        functions.activation.backward_inline(&mut gates[2 * units..3 * units], &mut product[2 * units..3 * units]);
+        functions.recurrent.backward_inline(&mut gates[3 * units..], &mut product[3 * units..]);
         dh.fill(E::default());
     }
 

@@ -68,10 +68,12 @@ trait Cell: Debug + Send + Sync + 'static {
 
 /// The slices of one step of one sample.
 struct Row<'a, E> {
-    /// `x · kernel + bias`; becomes the values of the gates.
+    /// `x · kernel`; becomes the values of the gates.
     gates: &'a mut [E],
-    /// `h · recurrent_kernel`, plus its own bias where there is one.
+    /// `h · recurrent_kernel`.
     product: &'a [E],
+    /// The rows of the bias one after the other.
+    bias: &'a [E],
     /// [`Cell::EXTRA`] blocks to be filled.
     extra: &'a mut [E],
     /// The state before; becomes that after.
@@ -86,7 +88,7 @@ struct BackwardRow<'a, E> {
     gates: &'a mut [E],
     /// Becomes the gradient of `h · recurrent_kernel`.
     product: &'a mut [E],
-    /// What the step kept; of a cell that is [`Cell::APART`], becomes the last block of `product`.
+    /// What the step kept, not needed after it; of a cell that is [`Cell::APART`], becomes the last block of `product`.
     extra: &'a mut [E],
     /// The state before.
     before: [&'a [E]; 2],

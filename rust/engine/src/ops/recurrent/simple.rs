@@ -14,9 +14,9 @@ impl Cell for Simple {
 
     #[inline(always)]
     fn forward_row<E: Real>(functions: Functions, row: Row<'_, E>) {
-        let Row { gates, product, h, .. } = row;
-        for (z, &product) in gates.iter_mut().zip(product) {
-            *z = *z + product;
+        let Row { gates, product, bias, h, .. } = row;
+        for ((z, &product), &bias) in gates.iter_mut().zip(product).zip(bias) {
+            *z = *z + bias + product;
         }
         functions.activation.apply_inline(gates);
         h.copy_from_slice(gates);
@@ -27,7 +27,6 @@ impl Cell for Simple {
         let BackwardRow { gates, product, dh, .. } = row;
         product.copy_from_slice(dh);
         functions.activation.backward_inline(gates, product);
-        gates.copy_from_slice(product);
         dh.fill(E::default());
     }
 

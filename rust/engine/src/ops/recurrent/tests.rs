@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::Number;
 use crate::ops;
 use crate::testing::{assert_close, context, on_ndarray, on_threads, reals, tensor};
 
@@ -28,6 +29,8 @@ fn inputs<E: Real>(
         shapes.extend(vec![vec![batch, units]; if name == "lstm" { 2 } else { 1 }]);
     }
     let mut inputs: Vec<Tensor> = (seed..).zip(&shapes).map(|(seed, shape)| tensor::<E>(seed, shape)).collect();
+    // So that rounding errors do not grow along the sequence.
+    inputs[2] = inputs[2].clone().times(1.0 / units as f64);
     if there("mask") {
         let drawn = reals::<E>(seed + 20, batch * steps).into_iter().map(|value| value.step()).collect();
         inputs.push(Tensor::from_vec(drawn, &[batch, steps]).cast(DType::Bool));
@@ -101,9 +104,9 @@ proptest! {
         choices in [0usize..3, 0usize..3],
         seed in 0u64..1 << 40,
     ) {
-        let attributes = attributes(flags, choices[0], choices[1]);
-        agree::<f64>(name, &attributes, sizes, seed, 1e-10);
-        agree::<f32>(name, &attributes, sizes, seed, 2e-3);
+        agree::<f64>(name, &attributes(flags, choices[0], choices[1]), sizes, seed, 1e-10);
+        // Without kinks, on whose other side rounding may bring a number.
+        agree::<f32>(name, &attributes(flags, choices[0], 0), sizes, seed, 1e-4);
     }
 }
 
