@@ -250,6 +250,21 @@ def test_large_batches_on_both_devices(rng, kind, precision):
         np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance * np.abs(other).max())
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("precision", "tolerance"), [("mixed_float16", 2e-3), ("mixed_bfloat16", 2e-2)])
+def test_half_precision_is_near(rng, kind, precision, tolerance):
+    """Only what goes in and comes out is rounded."""
+    x, y = rng.normal(size=(6, 20, 4)), rng.normal(size=(6, 5))
+    found = []
+    for one in ("float64", precision):
+        model = bn.Sequential([KINDS[kind](5)])
+        model.compile("mse", precision=one)
+        model.build((None, 20, 4))
+        found.append([model.predict(x), *bn.gradients(model, x, y).values()])
+    for exact, rounded in zip(*found, strict=True):
+        np.testing.assert_allclose(rounded, exact, rtol=0, atol=tolerance * max(1.0, np.abs(exact).max()))
+
+
 def test_dropout_is_one_mask_for_all_steps():
     """With the identity as kernels and activation each step adds what is kept of ones to what is kept of the state."""
     ones = np.ones((200, 4, 3))
