@@ -1,6 +1,6 @@
 """What trackers cost a fit: the same fit without one and with one that works, raises, is slow or hangs, interleaved.
 
-    python benches/trackers.py [--rounds N] [--seconds S]
+    python benches/trackers.py [--rounds N] [--seconds S] [--rows N]
 
 Prints of each the median time, its ratio to the fit without a tracker, and the part of its time that the training
 thread spends in the tracker, which other processes disturb less. TensorBoard is measured where tensorboardX is.
@@ -104,9 +104,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7, metavar="N")
     parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help="of a fit, about")
+    parser.add_argument("--rows", type=int, default=65536, metavar="N", help="how many make up an epoch")
     options = parser.parse_args()
     rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(8192, 64)).astype(np.float32), rng.integers(0, 10, 8192)
+    x, y = rng.normal(size=(options.rows, 64)).astype(np.float32), rng.integers(0, 10, options.rows)
     seconds([], 5, x, y)  # what is slow only once
     epochs = max(round(40 * options.seconds / seconds([], 40, x, y)), 3)
     with tempfile.TemporaryDirectory() as folder:
