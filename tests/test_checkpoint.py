@@ -23,6 +23,7 @@ from burnish import _snapshot
 from burnish._resume import find
 from burnish._tree import pack, unpack
 from burnish.callbacks import Callback, Checkpoint
+from burnish.callbacks.checkpoint import Writer
 from burnish.model import core_of
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -721,18 +722,26 @@ def test_a_slow_disk_does_not_hold_training_up(tmp_path, monkeypatch):
     assert "epoch-000004-step-0000000052.safetensors" in [path.name for path in tmp_path.iterdir()]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="priorities are a process's")
-def test_files_are_written_in_the_gaps_that_training_leaves(tmp_path, monkeypatch):
-    original, priorities = _snapshot.Snapshot.write, []
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no policies of their own")
+def test_files_are_written_in_the_gaps_that_training_leaves_until_they_are_waited_for():
+    writer, begun, seen = Writer(), threading.Event(), []
 
-    def write(self, path):
-        priorities.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
-        original(self, path)
+    def policy():
+        return os.sched_getscheduler(threading.get_native_id())
 
-    monkeypatch.setattr(_snapshot.Snapshot, "write", write)
-    train(tmp_path)
-    assert set(priorities) == {19}
-    assert os.getpriority(os.PRIO_PROCESS, 0) < 19
+    def job():
+        seen.append(policy())
+        begun.set()
+        end = time.monotonic() + 10
+        while policy() == seen[0] and time.monotonic() < end:
+            time.sleep(0.01)
+        seen.append(policy())
+
+    writer.put(job, wait=False)
+    begun.wait()
+    writer.finish()
+    assert seen == [os.SCHED_IDLE, os.SCHED_OTHER]
+    assert policy() == os.SCHED_OTHER
 
 
 @forks
