@@ -339,7 +339,7 @@ def test_a_stop_is_where_the_next_piece_ends():
             ends.append((done, samples))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("burnish._sources.Pacer.note", lambda self, batches, seconds: setattr(self, "batches", 100))
+        patch.setattr("burnish._feed.sources.Pacer.note", lambda self, batches, seconds: setattr(self, "batches", 100))
         fit(network(), [1, 1], Stops(), batch_size=3)
     # 14 batches of 3 rows an epoch, the last of 1; the first piece of a fit is one batch.
     assert ends == [(1, 3), (7, 18), (14, 19), (14, 40)]

@@ -662,7 +662,9 @@ def test_pieces_end_where_a_checkpoint_is_due_and_only_there(tmp_path, monkeypat
         def on_progress(self, done, logs, samples):
             sizes.append(done)
 
-    monkeypatch.setattr("burnish._sources.Pacer.note", lambda self, batches, seconds: setattr(self, "batches", 1000))
+    monkeypatch.setattr(
+        "burnish._feed.sources.Pacer.note", lambda self, batches, seconds: setattr(self, "batches", 1000)
+    )
     several = [Checkpoint.every(40, tmp_path), Sees()]
     network().fit(X, Y, epochs=2, batch_size=3, callbacks=several, verbose=0)
     assert sizes == [1, 40, 69, 11, 51, 69]

@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import burnish as bn
-from burnish import _stream, data, layers
+from burnish import data, layers
+from burnish._feed import stream
+from burnish._feed.sources import Pacer
 
 sys.path.insert(0, str(Path(__file__).parent))
 from killing import X, Y, digest, train
@@ -29,7 +31,7 @@ def no_thread_is_left():
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(_stream, "BLOCK_BYTES", 2000)
+    monkeypatch.setattr(stream, "BLOCK_BYTES", 2000)
 
 
 class Rows(data.Dataset):
@@ -249,8 +251,8 @@ def test_several_inputs_are_changed_together():
 @given(rows=st.integers(1, 60), batch_size=st.integers(1, 70), workers=st.integers(1, 3), shuffle=st.booleans())
 def test_every_row_is_read_once_an_epoch(rows, batch_size, workers, shuffle):
     x = np.arange(float(rows))[:, None]
-    source = _stream.StreamSource(Rows(x, x, workers=workers), batch_size, 3, shuffle=shuffle)
-    pacer = bn._sources.Pacer(single=False)
+    source = stream.StreamSource(Rows(x, x, workers=workers), batch_size, 3, shuffle=shuffle)
+    pacer = Pacer(single=False)
     read, start = [], min(2, source.steps)
     for piece in source.pieces(1, pacer):
         assert piece.rows <= piece.batches * batch_size

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import burnish as bn
-from burnish import _stream, data, layers
+from burnish import data, layers
+from burnish._feed import stream
+from burnish._feed.sources import Pacer
 
 sys.path.insert(0, str(Path(__file__).parent))
 from killing import X, Y, digest, train
@@ -27,7 +29,7 @@ def no_thread_is_left():
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(_stream, "BLOCK_BYTES", 2000)
+    monkeypatch.setattr(stream, "BLOCK_BYTES", 2000)
 
 
 class Raise(bn.callbacks.Callback):
@@ -157,10 +159,10 @@ def test_a_shuffled_epoch_reads_every_row_group_once(parquet, monkeypatch):
     load = data.Parquet._load
     monkeypatch.setattr(data.Parquet, "_load", lambda self, group: loads.append(group.first) or load(self, group))
     rows = rows_of(parquet)
-    source = _stream.StreamSource(rows, 16, 3, shuffle=True)
+    source = stream.StreamSource(rows, 16, 3, shuffle=True)
     loads.clear()
     rows._kept.clear()
-    for _ in source.pieces(0, bn._sources.Pacer(single=True)):
+    for _ in source.pieces(0, Pacer(single=True)):
         assert sum(rows._groups[kept].rows for kept in rows._kept) <= 2 * 50 + 20
     assert sorted(loads) == [group.first for group in rows._groups]
 
@@ -428,8 +430,8 @@ def test_lives_with_buckets_end_in_the_same_bits(tmp_path):
 )
 def test_batches_of_buckets(lengths, buckets, batch_size, epoch):
     rows = data.Ragged([np.full((steps, 1), 1.0) for steps in lengths], np.zeros(len(lengths)), buckets=buckets)
-    source = _stream.StreamSource(rows, batch_size, 5, shuffle=True, by_runs=True)
-    pieces = list(source.pieces(epoch, bn._sources.Pacer(single=True)))
+    source = stream.StreamSource(rows, batch_size, 5, shuffle=True, by_runs=True)
+    pieces = list(source.pieces(epoch, Pacer(single=True)))
     assert len(pieces) == source.steps
     assert sum(piece.rows for piece in pieces) == len(lengths)
     assert sum(piece.inputs["x.0"].sum() for piece in pieces) == sum(lengths)
@@ -437,7 +439,7 @@ def test_batches_of_buckets(lengths, buckets, batch_size, epoch):
         width, longest = piece.inputs["x.0"].shape[1], int(piece.inputs["x.1"].sum(axis=1).max())
         assert width == next(bound for bound in rows.bounds if bound >= longest)
     start = min(3, source.steps)
-    rest = list(source.pieces(epoch, bn._sources.Pacer(single=True), start))
+    rest = list(source.pieces(epoch, Pacer(single=True), start))
     assert [piece.inputs["x.1"].tolist() for piece in rest] == [
         piece.inputs["x.1"].tolist() for piece in pieces[start:]
     ]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import burnish as bn
-from burnish import _sources
+from burnish._feed import sources
 from burnish.callbacks import Callback
 
 
@@ -406,7 +406,7 @@ def test_chunks_make_no_difference(digits, monkeypatch, batches):
         return model.parameters(buffers=True), history
 
     expected, first = run()
-    monkeypatch.setattr(_sources.Pacer, "note", lambda self, *_: setattr(self, "batches", batches))
+    monkeypatch.setattr(sources.Pacer, "note", lambda self, *_: setattr(self, "batches", batches))
     again, second = run()
     assert first.history == second.history
     assert all(np.array_equal(expected[path], again[path]) for path in expected)

@@ -189,7 +189,7 @@ def test_names_that_are_none():
 
 def test_a_frame_of_one_type_is_not_copied():
     frame = pd.DataFrame(np.zeros((1000, 4)), columns=list("abcd"))
-    from burnish._data import as_array
+    from burnish._feed.arrays import as_array
 
     assert np.shares_memory(as_array(frame, "x"), frame.to_numpy())
 
@@ -205,7 +205,7 @@ def test_a_frame_of_one_type_is_not_copied():
     data=st.data(),
 )
 def test_any_mixture_of_types(columns, data):
-    from burnish._data import as_array
+    from burnish._feed.arrays import as_array
 
     arrays = {name: RNG.integers(0, 2, 6).astype(dtype) for name, dtype in columns.items()}
     kinds = ["pandas", "narwhals", "polars", "pyarrow"]

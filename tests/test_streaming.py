@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import burnish as bn
-from burnish import _prefetch, _stream, layers
-from burnish._mapped import file_rows
-from burnish._prefetch import prefetched
+from burnish import layers
+from burnish._feed import prefetch, stream
+from burnish._feed.mapped import file_rows
+from burnish._feed.prefetch import prefetched
 
 sys.path.insert(0, str(Path(__file__).parent))
 from killing import X, Y, digest, train
@@ -32,8 +33,8 @@ def no_thread_is_left():
 @pytest.fixture
 def streamed(monkeypatch):
     """Read even small arrays from their files, a few rows at once."""
-    monkeypatch.setattr(_stream, "MAPPED_BYTES", 0)
-    monkeypatch.setattr(_stream, "BLOCK_BYTES", 2000)
+    monkeypatch.setattr(stream, "MAPPED_BYTES", 0)
+    monkeypatch.setattr(stream, "BLOCK_BYTES", 2000)
 
 
 def stored(folder, array, name="x", mode="r"):
@@ -321,4 +322,4 @@ def test_a_reader_is_no_further_ahead_than_asked_and_is_closed_in_its_thread():
     time.sleep(0.1)
     assert len(made) <= 5
     iterator.close()
-    assert closed == [_prefetch.NAME]
+    assert closed == [prefetch.NAME]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._sources import Pacer
+from ._feed.sources import Pacer
 from .model import core_of
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from . import _burnish
 
 if TYPE_CHECKING:
     from ._build import Built
-    from ._data import Array, Data
+    from ._feed.arrays import Array, Data
 
 __all__ = ["check_values"]
 

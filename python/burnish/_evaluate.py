@@ -12,7 +12,7 @@ from .metrics import reported
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ._data import Array, Data
+    from ._feed.arrays import Array, Data
     from ._runtime import Runtime
     from .callbacks.collection import CallbackList
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from ._clock import Clock
 from ._evaluate import evaluate
+from ._feed.sources import Pacer
 from ._monitor import EpochMonitor, split_records
 from ._resume import restore, restore_model
-from ._sources import Pacer
 from .metrics import reported
 from .optimizers.base import learning_rate_at, learning_rates, plain_learning_rate
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ._burnish import Session
-    from ._data import Data
+    from ._feed.arrays import Data
+    from ._feed.sources import Piece, Source
     from ._runtime import Core, Runtime
     from ._snapshot import Stored
-    from ._sources import Piece, Source
     from .callbacks.collection import CallbackList
     from .history import History
     from .metrics import Reported

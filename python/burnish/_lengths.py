@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ._data import signature_of
+from ._feed.arrays import signature_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ._build import Built, Signature
     from ._burnish import Session
-    from ._data import Array
+    from ._feed.arrays import Array
 
 __all__ = ["Sessions", "check_lengths", "fits", "inputs_like"]
 

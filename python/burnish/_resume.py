@@ -15,9 +15,9 @@ from ._structure import is_dict
 from .optimizers.base import plain_learning_rate, restored_learning_rate
 
 if TYPE_CHECKING:
+    from ._feed.sources import Source
     from ._fit import Run
     from ._runtime import Core
-    from ._sources import Source
 
 __all__ = ["adopt_rules", "check", "find", "restore", "restore_model", "settings_of"]
 

@@ -13,15 +13,15 @@ import numpy as np
 
 from . import _burnish
 from ._build import Built, Signature, build
-from ._data import check_signature
-from ._frames import in_order
+from ._feed.arrays import check_signature
+from ._feed.frames import in_order
 from ._lengths import Sessions, check_lengths, fits, inputs_like
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from ._compile import Compiled
-    from ._data import Array
+    from ._feed.arrays import Array
     from ._fit import Run
     from ._freeze import Rules
     from .layers.base import Layer

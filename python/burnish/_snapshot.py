@@ -18,7 +18,7 @@ from ._tree import pack, unpack
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ._data import Array
+    from ._feed.arrays import Array
     from ._fit import Run
     from .history import History
 

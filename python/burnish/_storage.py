@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import _burnish
-from ._data import Array, as_array
 from ._errors import choice, nearest
+from ._feed.arrays import Array, as_array
 from ._structure import to_plain
 from .metrics import plain
 from .optimizers.base import learning_rate_at, plain_learning_rate

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from ._data import Array, Data, apply_class_weight
 from ._errors import boolean, integer, number
 from ._evaluate import BATCH_SIZE
 from ._evaluate import evaluate as _evaluate
 from ._evaluate import predict as _predict
-from ._feed import Request, built_for, compiled_of, evaluated, predicted, training, validation, whole
+from ._feed.arrays import Array, Data, apply_class_weight
+from ._feed.request import Request, built_for, compiled_of, evaluated, predicted, training, validation, whole
+from ._feed.sources import Piece
+from ._feed.stream import check_parts
 from ._fit import Run, train_piece
 from ._resume import adopt_rules, check, find, settings_of
-from ._sources import Piece
-from ._stream import check_parts
 from .callbacks.base import Callback
 from .callbacks.collection import CallbackList
 from .callbacks.progress import progress

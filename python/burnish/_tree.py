@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from ._data import as_array
+from ._feed.arrays import as_array
 from ._structure import is_dict, is_sequence
 
 if TYPE_CHECKING:
-    from ._data import Array
+    from ._feed.arrays import Array
 
 __all__ = ["pack", "unpack"]
 

@@ -13,7 +13,7 @@ from .model import core_of
 
 if TYPE_CHECKING:
     from ._build import Built
-    from ._data import Array, Data
+    from ._feed.arrays import Array, Data
     from ._runtime import Runtime
     from .model import Model
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from . import _burnish, _freeze
 from ._build import Built, Signature
 from ._compile import Compiled
-from ._data import check_signature
 from ._device import resolve_device
 from ._errors import choice, integer, number
+from ._feed.arrays import check_signature
 from ._precision import PRECISIONS
 from ._replay import replay_program
 from ._runtime import Position, Runtime, weak

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from os import PathLike
 
-    from ._data import Array
+    from ._feed.arrays import Array
     from ._precision import LossScale
     from ._torch import Names
     from .history import History

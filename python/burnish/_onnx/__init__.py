@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from .._build import Built
-    from .._data import Array
+    from .._feed.arrays import Array
     from .._runtime import Runtime
     from .._value import Shape
 

@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from .._data import Array
+    from .._feed.arrays import Array
     from .._value import Shape
 
 __all__ = ["TYPES", "Apply", "Emit", "First", "Graph", "Operand"]

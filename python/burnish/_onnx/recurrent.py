@@ -12,7 +12,7 @@ import numpy as np
 from .elementwise import activated
 
 if TYPE_CHECKING:
-    from .._data import Array
+    from .._feed.arrays import Array
     from .graph import Apply, Emit, Graph, Operand
 
 __all__ = ["OPERATIONS"]

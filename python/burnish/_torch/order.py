@@ -12,7 +12,7 @@ from .._structure import flatten
 
 if TYPE_CHECKING:
     from .._build import Built
-    from .._data import Array
+    from .._feed.arrays import Array
     from .._value import Shape
 
 __all__ = ["Orders", "feature_orders"]

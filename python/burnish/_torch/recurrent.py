@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .._data import Array
+    from .._feed.arrays import Array
 
 __all__ = ["Found", "joined_biases", "level_apart", "placed"]
 

@@ -12,7 +12,7 @@ from .recurrent import Found, joined_biases, level_apart, placed
 
 if TYPE_CHECKING:
     from .._build import Built
-    from .._data import Array
+    from .._feed.arrays import Array
 
 __all__ = ["Names", "from_torch"]
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._data import as_array
 from .._errors import integer, named, number
+from .._feed.arrays import as_array
 from .._structure import flatten, is_sequence, unflatten
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from .._data import Data
+    from .._feed.arrays import Data
 
     Array = npt.NDArray[Any]
 

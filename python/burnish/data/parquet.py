@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import _burnish
 from .._errors import integer, unknown
-from .._frames import column_array, frame_array
+from .._feed.frames import column_array, frame_array
 from .._structure import flatten, is_dict, is_sequence, skeleton, unflatten
 from .base import Dataset
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .._errors import integer
-from .._prefetch import prefetched
+from .._feed.prefetch import prefetched
 
 if TYPE_CHECKING:
     from collections.abc import Generator

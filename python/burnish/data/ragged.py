@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._data import as_array, prepare
 from .._errors import choice, integer
+from .._feed.arrays import as_array, prepare
 from .._structure import mapped
 from .base import Dataset
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import numpy as np
 
 from .._copy import copied_session
-from .._data import named
 from .._errors import boolean, integer
-from .._sources import ArraySource, BatchSource, unpack
-from .._stream import StreamSource
+from .._feed.arrays import named
+from .._feed.sources import ArraySource, BatchSource, unpack
+from .._feed.stream import StreamSource
 from .._structure import is_sequence
 from ..callbacks.base import Callback
 from ..model import core_of
@@ -25,7 +25,7 @@ from ._training import TRAINING
 from ._weights import symmetric_units
 
 if TYPE_CHECKING:
-    from .._data import Array
+    from .._feed.arrays import Array
     from .._fit import Run
     from ..history import History
     from ..model import Model

@@ -14,7 +14,7 @@ from ..tensor import Tensor
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .._data import Array
+    from .._feed.arrays import Array
 
 __all__ = ["Metric", "Reported", "classes_of", "ratio", "reported", "total", "weight_of_places"]
 

@@ -15,7 +15,7 @@ from .base import Metric, ratio, total, weight_of_places
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .._data import Array
+    from .._feed.arrays import Array
 
 __all__ = ["F1", "ConfusionMatrix", "Precision", "Recall", "confusion_matrix", "f1", "precision", "recall"]
 

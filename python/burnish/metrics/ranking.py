@@ -14,7 +14,7 @@ from .counts import ClassMetric
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .._data import Array
+    from .._feed.arrays import Array
     from .._value import Value
 
 __all__ = ["AUC", "auc"]

@@ -14,7 +14,7 @@ from .samples import top_k_accuracy
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .._data import Array
+    from .._feed.arrays import Array
     from .._value import Value
 
 __all__ = ["R2", "Perplexity", "RootMeanSquaredError", "TopKAccuracy", "perplexity", "r2", "rmse"]

@@ -18,7 +18,7 @@ from .._errors import integer, number
 from ..model import core_of
 
 if TYPE_CHECKING:
-    from .._data import Data
+    from .._feed.arrays import Data
     from .._runtime import Core, Runtime
     from ..model import Model
 

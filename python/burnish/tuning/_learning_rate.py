@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .._copy import copied_session, untouched
-from .._data import is_batches
 from .._errors import integer, number
-from .._feed import Request, compiled_of, training
-from .._sources import Pacer
+from .._feed.arrays import is_batches
+from .._feed.request import Request, compiled_of, training
+from .._feed.sources import Pacer
 from ..model import core_of
 from ._curve import diverged, drawn, read
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from .. import _burnish
+    from .._feed.sources import Piece, Source
     from .._runtime import Core, Runtime
-    from .._sources import Piece, Source
     from ..model import Model
 
 __all__ = ["LearningRateSearch", "find_learning_rate"]

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._data import Array, prepare
 from .._errors import boolean, integer
-from .._sources import unpack
+from .._feed.arrays import Array, prepare
+from .._feed.sources import unpack
 from .._structure import mapped
 from ..model import Model
 from ._ensemble import Ensemble

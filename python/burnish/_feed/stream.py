@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._checks import check_values
-from ._data import Array, Data, apply_class_weight, prepare
-from ._errors import named
-from ._mapped import FileRows, file_rows
-from ._prefetch import prefetched
-from ._sources import ArraySource, Pacer, Piece, check_data_signature, unpack
-from .data.augmentation import augmented
-from .data.base import Dataset
+from .._checks import check_values
+from .._errors import named
+from ..data.augmentation import augmented
+from ..data.base import Dataset
+from .arrays import Array, Data, apply_class_weight, prepare
+from .mapped import FileRows, file_rows
+from .prefetch import prefetched
+from .sources import ArraySource, Pacer, Piece, check_data_signature, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
     from concurrent.futures import Executor
 
-    from ._build import Built
-    from .data.augmentation import Augmentation
+    from .._build import Built
+    from ..data.augmentation import Augmentation
 
 __all__ = ["ArrayRows", "StreamSource", "array_source", "check_parts", "mapped", "parts"]
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from ._structure import is_dict, is_sequence
+from .._structure import is_dict, is_sequence
 
 if TYPE_CHECKING:
-    from ._data import Array
+    from .arrays import Array
 
 __all__ = ["column_array", "column_names", "frame_array", "in_order", "is_arrow", "opened"]
 

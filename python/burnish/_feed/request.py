@@ -5,22 +5,22 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ._checks import check_values
-from ._data import Array, Data, apply_class_weight, is_batches, prepare, signature_of, split
-from ._errors import named
-from ._evaluate import BATCH_SIZE
-from ._frames import in_order
-from ._sources import BatchSource, check_data_signature, unpack
-from ._stream import StreamSource, array_source, check_parts, parts
-from .data.augmentation import augmentations
-from .data.base import Dataset
+from .._checks import check_values
+from .._errors import named
+from .._evaluate import BATCH_SIZE
+from ..data.augmentation import augmentations
+from ..data.base import Dataset
+from .arrays import Array, Data, apply_class_weight, is_batches, prepare, signature_of, split
+from .frames import in_order
+from .sources import BatchSource, check_data_signature, unpack
+from .stream import StreamSource, array_source, check_parts, parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from ._compile import Compiled
-    from ._runtime import Core, Runtime
-    from ._sources import Source
+    from .._compile import Compiled
+    from .._runtime import Core, Runtime
+    from .sources import Source
 
 __all__ = [
     "Feed",

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from . import _burnish
-from ._data import Array, Data, apply_class_weight, check_signature, prepare, signature_of
-from ._errors import named
-from ._structure import is_sequence
-from .data.augmentation import augmented
+from .. import _burnish
+from .._errors import named
+from .._structure import is_sequence
+from ..data.augmentation import augmented
+from .arrays import Array, Data, apply_class_weight, check_signature, prepare, signature_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from ._build import Built
-    from .data.augmentation import Augmentation
+    from .._build import Built
+    from ..data.augmentation import Augmentation
 
 __all__ = ["ArraySource", "BatchSource", "Pacer", "Piece", "Source", "check_data_signature", "unpack"]
 

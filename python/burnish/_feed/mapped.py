@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 if TYPE_CHECKING:
-    from ._data import Array
+    from .arrays import Array
 
 __all__ = ["FileRows", "file_rows"]
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from ._build import Signature
-from ._errors import number
-from ._frames import column_array, column_names, frame_array, is_arrow, opened
-from ._structure import Structure, flatten, is_dict, is_sequence, skeleton
-from .losses import show
+from .._build import Signature
+from .._errors import number
+from .._structure import Structure, flatten, is_dict, is_sequence, skeleton
+from ..losses import show
+from .frames import column_array, column_names, frame_array, is_arrow, opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
