@@ -315,11 +315,15 @@ class Slow(Rows):
 def test_control_c_while_rows_are_waited_for():
     model = bn.Sequential([layers.Dense(3)])
     model.compile("cross_entropy")
-    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        model.fit(Slow(X, Y), batch_size=16, epochs=1000, verbose=0)
-    timer.join()
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it
+    try:
+        timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(Slow(X, Y), batch_size=16, epochs=1000, verbose=0)
+        timer.join()
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert np.isfinite(model.predict(X)).all()
 
 
