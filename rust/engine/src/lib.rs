@@ -23,7 +23,7 @@ pub mod trainer;
 #[cfg(test)]
 mod tree;
 
-pub use device::{Device, DeviceInfo};
+pub use device::{Device, DeviceInfo, in_order};
 pub use error::{Error, Result};
 pub use interrupt::Interrupt;
 pub use number::Number;

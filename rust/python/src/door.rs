@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError, mpsc};
 use std::time::Duration;
 
-use burnish_engine::{Error, Interrupt, Result};
+use burnish_engine::{Error, Interrupt, Result, in_order};
 use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
@@ -79,7 +79,7 @@ const LISTEN: Duration = Duration::from_millis(50);
 fn caught<T>(work: impl FnOnce() -> Result<T>) -> Outcome<T> {
     static HOOK: Once = Once::new();
     HOOK.call_once(remember_panics);
-    catch_unwind(AssertUnwindSafe(work))
+    catch_unwind(AssertUnwindSafe(|| in_order(work)))
 }
 
 fn finish<T>(outcome: Outcome<T>, signal: Option<PyErr>) -> PyResult<T> {

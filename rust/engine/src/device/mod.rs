@@ -8,7 +8,9 @@ mod cuda;
 #[cfg(feature = "wgpu")]
 mod wgpu;
 
-use burn_backend::{BoolDType, BoolStore, TensorData};
+use std::sync::LazyLock;
+
+use burn_backend::{BoolDType, BoolStore, StreamId, TensorData};
 use burn_dispatch::DispatchDevice;
 use burn_dispatch::devices::{FlexDevice, NdArrayDevice};
 
@@ -17,6 +19,15 @@ use crate::{DType, Error, Result};
 /// A device that this machine really has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device(DispatchDevice);
+
+/// Does work whose tensors other calls may have made on other threads.
+///
+/// CubeCL's devices run each thread's operations in a queue of its own, and a tensor that goes from one to another may be
+/// read before it is written; here all share one.
+pub fn in_order<T>(work: impl FnOnce() -> T) -> T {
+    static STREAM: LazyLock<StreamId> = LazyLock::new(StreamId::allocate);
+    STREAM.executes(work)
+}
 
 /// A device's name and what it is, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
