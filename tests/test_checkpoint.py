@@ -23,7 +23,6 @@ from burnish import _snapshot
 from burnish._resume import find
 from burnish._tree import pack, unpack
 from burnish.callbacks import Callback, Checkpoint
-from burnish.callbacks.checkpoint import Writer
 from burnish.model import core_of
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -722,28 +721,6 @@ def test_a_slow_disk_does_not_hold_training_up(tmp_path, monkeypatch):
     model.fit(X, Y, epochs=4, batch_size=16, callbacks=[Checkpoint.every(1, tmp_path), keep], verbose=0)
     assert ended[-1] - started < 0.3
     assert "epoch-000004-step-0000000052.safetensors" in [path.name for path in tmp_path.iterdir()]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no policies of their own")
-def test_files_are_written_in_the_gaps_that_training_leaves_until_they_are_waited_for():
-    writer, begun, seen = Writer(), threading.Event(), []
-
-    def policy():
-        return os.sched_getscheduler(threading.get_native_id())
-
-    def job():
-        seen.append(policy())
-        begun.set()
-        end = time.monotonic() + 10
-        while policy() == seen[0] and time.monotonic() < end:
-            time.sleep(0.01)
-        seen.append(policy())
-
-    writer.put(job, wait=False)
-    begun.wait()
-    writer.finish()
-    assert seen == [os.SCHED_IDLE, os.SCHED_OTHER]
-    assert policy() == os.SCHED_OTHER
 
 
 @forks

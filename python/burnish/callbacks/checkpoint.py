@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -171,21 +167,11 @@ class Writer:
     def finish(self) -> None:
         """Wait for all jobs."""
         while self._thread is not None:
-            if self._thread.is_alive() and self._thread.native_id is not None:
-                _schedule(self._thread.native_id, idle=False)
             self._thread.join()
             self.poll()
 
     def _run(self, job: Callable[[], None]) -> None:
-        _schedule(threading.get_native_id(), idle=True)
         try:
             job()
         except BaseException as error:
             self._error = error
-
-
-def _schedule(thread: int, *, idle: bool) -> None:
-    """On Linux, have a thread run in the gaps that training leaves, or like all others again."""
-    if sys.platform == "linux":
-        with suppress(OSError):  # it is done already, or the system forbids it
-            os.sched_setscheduler(thread, os.SCHED_IDLE if idle else os.SCHED_OTHER, os.sched_param(0))
