@@ -228,7 +228,29 @@ class RNN(_Recurrent):
         return ops.rnn(*inputs, activation=self.activation, **options)
 
 
-class GRU(_Recurrent):
+class _Gated(_Recurrent):
+    """What cells share whose gates have an activation of their own."""
+
+    def __init__(  # noqa: PLR0917  Keras's order
+        self,
+        units: int,
+        activation: str | None = "tanh",
+        recurrent_activation: str | None = "sigmoid",
+        use_bias: bool = True,  # noqa: FBT001, FBT002
+        kernel_initializer: Any = "glorot_uniform",
+        recurrent_initializer: Any = "orthogonal",
+        bias_initializer: Any = "zeros",
+        **options: Unpack[_Options],
+    ) -> None:
+        parameters = (kernel_initializer, recurrent_initializer, bias_initializer)
+        super().__init__(units, activation, *parameters, use_bias=use_bias, **options)
+        self.recurrent_activation = _activation("recurrent_activation", recurrent_activation)
+
+    def _functions(self) -> dict[str, str]:
+        return {"activation": self.activation, "recurrent_activation": self.recurrent_activation}
+
+
+class GRU(_Gated):
     """A gated recurrent unit (Cho et al. 2014) along a sequence, as Keras's with `reset_after=True` and PyTorch's.
 
     z = s(x·Wz + h·Uz), r = s(x·Wr + h·Ur), n = activation(x·Wn + r · (h·Un)), h' = z · h + (1 - z) · n, and a bias for
@@ -252,30 +274,14 @@ class GRU(_Recurrent):
 
     gates = 3
 
-    def __init__(  # noqa: PLR0917  Keras's order
-        self,
-        units: int,
-        activation: str | None = "tanh",
-        recurrent_activation: str | None = "sigmoid",
-        use_bias: bool = True,  # noqa: FBT001, FBT002
-        kernel_initializer: Any = "glorot_uniform",
-        recurrent_initializer: Any = "orthogonal",
-        bias_initializer: Any = "zeros",
-        **options: Unpack[_Options],
-    ) -> None:
-        parameters = (kernel_initializer, recurrent_initializer, bias_initializer)
-        super().__init__(units, activation, *parameters, use_bias=use_bias, **options)
-        self.recurrent_activation = _activation("recurrent_activation", recurrent_activation)
-
     def _bias_shape(self) -> tuple[int, ...]:
         return (2, self.gates * self.units)
 
     def _run(self, *inputs: Any, **options: Any) -> Value:
-        functions = {"activation": self.activation, "recurrent_activation": self.recurrent_activation}
-        return ops.gru(*inputs, **functions, **options)
+        return ops.gru(*inputs, **self._functions(), **options)
 
 
-class LSTM(_Recurrent):
+class LSTM(_Gated):
     """Long short-term memory (Hochreiter and Schmidhuber 1997; Gers et al. 2000) along a sequence.
 
     With z = x · kernel + h · recurrent_kernel + bias: i, f, o = s of their blocks of z, g = activation(z_g),
@@ -316,14 +322,12 @@ class LSTM(_Recurrent):
         **options: Unpack[_Options],
     ) -> None:
         parameters = (kernel_initializer, recurrent_initializer, bias_initializer)
-        super().__init__(units, activation, *parameters, use_bias=use_bias, **options)
-        self.recurrent_activation = _activation("recurrent_activation", recurrent_activation)
+        super().__init__(units, activation, recurrent_activation, use_bias, *parameters, **options)
         if boolean("unit_forget_bias", unit_forget_bias):
             self.bias_initializer = initializers.with_open_forget_gates(self.bias_initializer)
 
     def _run(self, *inputs: Any, **options: Any) -> Value:
-        functions = {"activation": self.activation, "recurrent_activation": self.recurrent_activation}
-        return ops.lstm(*inputs, **functions, **options)
+        return ops.lstm(*inputs, **self._functions(), **options)
 
 
 class Bidirectional(OneInput):

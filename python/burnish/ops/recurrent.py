@@ -50,8 +50,7 @@ def rnn(
         Whether to begin at the last step.
     """
     options = {"activation": activation, "returns": returns, "go_backwards": go_backwards}
-    optional = _optional(bias, initial_state, mask, recurrent_factors)
-    return _emit("rnn", [x, kernel, recurrent_kernel], optional, options)
+    return _emit("rnn", [x, kernel, recurrent_kernel], bias, initial_state, mask, recurrent_factors, options)
 
 
 def gru(
@@ -84,8 +83,7 @@ def gru(
     """
     options = {"activation": activation, "recurrent_activation": recurrent_activation}
     options |= {"returns": returns, "go_backwards": go_backwards}
-    optional = _optional(bias, initial_state, mask, recurrent_factors)
-    return _emit("gru", [x, kernel, recurrent_kernel], optional, options)
+    return _emit("gru", [x, kernel, recurrent_kernel], bias, initial_state, mask, recurrent_factors, options)
 
 
 def lstm(
@@ -122,8 +120,7 @@ def lstm(
     """
     options = {"activation": activation, "recurrent_activation": recurrent_activation}
     options |= {"returns": returns, "go_backwards": go_backwards}
-    optional = _optional(bias, initial_state, mask, recurrent_factors)
-    return _emit("lstm", [x, kernel, recurrent_kernel], optional, options)
+    return _emit("lstm", [x, kernel, recurrent_kernel], bias, initial_state, mask, recurrent_factors, options)
 
 
 def sequence_mask(lengths: Operand, steps: int) -> Value:
@@ -135,22 +132,23 @@ def sequence_mask(lengths: Operand, steps: int) -> Value:
     return binary("less", places[None], reshape(lengths, (shape[0], 1)))
 
 
-def _optional(
-    bias: Operand | None, initial_state: Sequence[Operand], mask: Operand | None, recurrent_factors: Operand | None
-) -> dict[str, list[Operand]]:
-    """Return the inputs that may be missing, in the engine's order."""
-    return {
+def _emit(  # noqa: PLR0917
+    operation: str,
+    inputs: Sequence[Operand],
+    bias: Operand | None,
+    initial_state: Sequence[Operand],
+    mask: Operand | None,
+    recurrent_factors: Operand | None,
+    options: dict[str, Any],
+) -> Value:
+    """Emit an operation with those of the optional inputs that are there, in the engine's order."""
+    x, *kernels = inputs
+    optional = {
         "bias": [] if bias is None else [bias],
         "initial_state": list(initial_state),
         "mask": [] if mask is None else [cast(mask, "bool")],
         "recurrent_factors": [] if recurrent_factors is None else [recurrent_factors],
     }
-
-
-def _emit(
-    operation: str, inputs: Sequence[Operand], optional: dict[str, list[Operand]], options: dict[str, Any]
-) -> Value:
-    x, *kernels = inputs
     there = {name: bool(values) for name, values in optional.items()}
     more = [value for values in optional.values() for value in values]
     return apply(operation, cast(x, "float"), *kernels, *more, **options, **there)
