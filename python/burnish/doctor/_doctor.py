@@ -34,6 +34,7 @@ __all__ = ["Doctor"]
 
 _GROWTH = 8  # a batch is compared with one this many times as large
 _MOST_BYTES = 1 << 28  # which must not take more than this: a diagnosis must not run out of memory
+_MEASURED = 1e-3  # seconds of small steps in a measurement, so that a call and a tick of the clock are little of it
 
 
 class Doctor(Callback):
@@ -225,18 +226,21 @@ def _pace(run: Run) -> Pace | None:
     session = copied_session(run.runtime)
     small, large = source.batch_size, _GROWTH * source.batch_size
 
-    def seconds(rows: int) -> float:
-        order, taken = np.arange(rows, dtype=np.int64), list[float]()
-        for _ in range(6):
-            since = time.perf_counter()
-            session.train(
-                source.data.inputs,
-                order,
-                batch_size=rows,
-                learning_rates=np.zeros(1),
-                sample_weight=source.data.weight,
-            )
-            taken.append(time.perf_counter() - since)
-        return min(taken[1:])
+    def seconds(rows: int, steps: int) -> float:
+        since = time.perf_counter()
+        session.train(
+            source.data.inputs,
+            np.resize(np.arange(rows, dtype=np.int64), rows * steps),
+            batch_size=rows,
+            learning_rates=np.zeros(steps),
+            sample_weight=source.data.weight,
+        )
+        return (time.perf_counter() - since) / steps
 
-    return small, seconds(small), large, seconds(large)
+    seconds(large, 1)  # makes what the first use of a batch size makes
+    steps = math.ceil(_MEASURED / max(seconds(small, 1), _MEASURED / 100))  # a fit pays for a call once in many steps
+    taken, until = list[tuple[float, float]](), time.perf_counter() + 50 * _MEASURED
+    while len(taken) < 3 or (len(taken) < 25 and time.perf_counter() < until):
+        taken.append((seconds(small, steps), seconds(large, steps)))
+    shorter, longer = map(min, zip(*taken, strict=True))
+    return small, shorter, large, longer

@@ -38,7 +38,7 @@ def slow_input(figures: Figures) -> Finding | None:
 
 
 def small_batch(pace: Pace | None) -> Finding | None:
-    """A batch eight times as large does five (seven: a warning) times as many rows a second: the device idles."""
+    """A batch eight times as large does five times as many rows a second (six: a warning): the device idles."""
     if pace is None:
         return None
     rows, seconds, more, longer = pace
@@ -55,7 +55,7 @@ def small_batch(pace: Pace | None) -> Finding | None:
         Remedy("See what fits", "print(bn.tuning.find_batch_size(model, x, y))"),
     )
     numbers: dict[str, float | str] = {"rows": rows, "gain": gain, "milliseconds": 1e3 * seconds}
-    severity = "warning" if gain > 0.875 * more / rows else "note"
+    severity = "warning" if gain > 0.75 * more / rows else "note"
     return Finding("small_batch", severity, text, numbers, remedies)
 
 
