@@ -12,6 +12,7 @@ from . import _training
 from ._copy import copied_session, untouched
 from ._cost import costs
 from ._errors import choice, integer
+from ._text import aligned
 from .model import core_of
 from .tensor import Tensor
 
@@ -24,7 +25,7 @@ __all__ = ["Profile", "ProfileRow", "profile"]
 _WARM_UP = 3
 _PRODUCTS = frozenset({"conv2d", "linear", "matmul"})
 _HEAD = ("phase", "layer", "operation", "ms", "share", "MB", "GB/s", "GFLOP/s", "of peak")
-_NUMBERS = 3  # the column from which on they stand to the right
+_NAMES = 3  # columns before the numbers
 
 
 class ProfileRow(NamedTuple):
@@ -98,9 +99,8 @@ class Profile:
         moved, flops = sum(row.bytes for row in self.rows), sum(row.flops for row in self.rows)
         total = ProfileRow("", "", "step", self.seconds, moved, flops)
         lines = [self._cells(row) for row in [*sorted(self.rows, key=lambda row: -row.seconds), rest, total]]
-        widths = [max(map(len, column)) for column in zip(_HEAD, *lines, strict=True)]
         head = f"{self.steps} steps of {self.batch_size} rows on {self.device}, peak {self.peak / 1e9:,.0f} GFLOP/s"
-        return "\n".join([head, *(_aligned(line, widths) for line in [_HEAD, *lines])])
+        return "\n".join([head, *aligned([_HEAD, *lines], _NAMES)])
 
     def __repr__(self) -> str:
         return f"<profile: {1e3 * self.seconds:.3f} ms a step, {self.of_peak:.0%} of peak, {len(self.rows)} parts>"
@@ -204,11 +204,3 @@ def _peak(device: str) -> float:
         (matrix @ matrix)[:1, :1].numpy()  # a read waits until it is done
         best = max(best, 2 * size**3 / (time.perf_counter() - began))
     return best
-
-
-def _aligned(cells: tuple[str, ...], widths: list[int]) -> str:
-    justified = (
-        cell.rjust(width) if place >= _NUMBERS else cell.ljust(width)
-        for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    )
-    return "  ".join(justified).rstrip()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ._cost import costs
 from ._structure import flatten
+from ._text import aligned
 from .losses import show
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Line", "lines", "summary_table"]
 
 _HEAD = ("layer", "type", "output shape", "parameters", "trained", "FLOPs", "activations")
-_NUMBERS = 3  # the column from which on they stand to the right
+_NAMES = 3  # columns before the numbers
 
 
 class Line(NamedTuple):
@@ -54,7 +55,9 @@ def summary_table(built: Built) -> str:
         f"parameters: {totals.parameters:,} ({totals.trained:,} trained, {frozen:,} frozen); buffers: {buffers:,}\n"
         "for one sample: FLOPs of a prediction; activations that training makes"
     )
-    return f"{_aligned([_HEAD, *(line.cells() for line in body)], totals.cells())}\n{foot}"
+    *rows, last = aligned([_HEAD, *(line.cells() for line in body), totals.cells()], _NAMES)
+    rule = "-" * max(map(len, [*rows, last]))
+    return "\n".join([rows[0], rule, *rows[1:], rule, last, rule, foot])
 
 
 def lines(built: Built) -> list[Line]:
@@ -110,18 +113,3 @@ def _owner(scope: str, paths: set[str]) -> str:
     while scope and scope not in paths:
         scope = scope.rpartition(".")[0]
     return scope
-
-
-def _aligned(rows: list[tuple[str, ...]], totals: tuple[str, ...]) -> str:
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, totals, strict=True)]
-    lines = [_joined(row, widths) for row in [*rows, totals]]
-    rule = "-" * max(map(len, lines))
-    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], rule])
-
-
-def _joined(row: tuple[str, ...], widths: list[int]) -> str:
-    cells = [
-        cell.ljust(width) if place < _NUMBERS else cell.rjust(width)
-        for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-    ]
-    return "  ".join(cells)

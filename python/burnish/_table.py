@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._text import aligned
+
 if TYPE_CHECKING:
     from .history import History
 
@@ -17,8 +19,7 @@ _BEST = "*"
 def text_table(history: History, rows: int | None) -> str:
     """Return the table as lines, the best epoch marked by a star."""
     head, body = _cells(history, rows)
-    widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
-    return "\n".join("  ".join(map(str.rjust, line, widths)).rstrip() for line in [head, *body])
+    return "\n".join(aligned([head, *body]))
 
 
 def html_table(history: History, rows: int | None) -> str:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._text import aligned
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -60,14 +62,14 @@ def confusion(target: Any, chances: Any, classes: Sequence[str]) -> list[str]:
     np.add.at(counts, (target, chances.argmax(axis=1)), 1)
     head = ["true / answer", *classes]
     body = [[name, *map(str, row)] for name, row in zip(classes, counts.tolist(), strict=True)]
-    return _aligned([head, *body])
+    return aligned([head, *body], 1)
 
 
 def show(scores: Mapping[str, Scores], target: Any, prediction: Any, classes: Sequence[str]) -> str:
     """Return the report as text: each score beside the baseline's, and which classes are taken for which."""
     model, trivial = scores["test"], scores["baseline"]
     rows = [["test", "model", "baseline"], *([name, f"{model[name]:.4g}", f"{trivial[name]:.4g}"] for name in model)]
-    lines = _aligned(rows)
+    lines = aligned(rows, 1)
     if 0 < len(classes) <= _CLASSES:
         lines += ["", *confusion(target, prediction, classes)]
     first = next(iter(model))
@@ -75,13 +77,3 @@ def show(scores: Mapping[str, Scores], target: Any, prediction: Any, classes: Se
     verdict = "better than" if better else "NOT better than"
     what = "always answering the commonest class" if classes else "always answering the mean"
     return "\n".join([*lines, "", f"The model is {verdict} {what}."])
-
-
-def _aligned(rows: list[list[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in rows
-    ]
