@@ -1,6 +1,5 @@
 """Exported models against onnxruntime: every layer, every operation, whole models."""
 
-import sys
 
 import numpy as np
 import pytest
@@ -415,10 +414,3 @@ def test_errors_leave_no_file(tmp_path, monkeypatch):
         with pytest.raises(ValueError, match="at most 2 GB"):
             model.export(path)
     assert not path.exists()
-
-
-def test_a_missing_package_is_named(tmp_path, monkeypatch):
-    model = bn.Sequential([bn.Input((3,)), layers.Dense(2)])
-    monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(ModuleNotFoundError, match=r"onnx is not installed: pip install burnish\[onnx\]"):
-        model.export(tmp_path / "model.onnx")

@@ -237,16 +237,6 @@ def test_a_tracker_changes_no_number(digits, tmp_path):
         np.testing.assert_array_equal(tracked.parameters()[path], array)
 
 
-@pytest.mark.parametrize(
-    ("name", "package", "extra"),
-    [("TensorBoard", "tensorboardX", "tensorboard"), ("MLflow", "mlflow", "mlflow"), ("WandB", "wandb", "wandb")],
-)
-def test_a_package_that_is_missing_is_told_at_once(name, package, extra, monkeypatch):
-    monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ModuleNotFoundError, match=rf"{package} is not installed: pip install burnish\[{extra}\]"):
-        getattr(bn.callbacks, name)()
-
-
 def test_tensorboard_arguments(tmp_path):
     pytest.importorskip("tensorboardX")
     with pytest.raises(ValueError, match="`update_freq`"):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ._errors import unknown
+from ._optional import required
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +52,7 @@ def _is_validation(name: str, history: History) -> bool:
 
 
 def _grid(count: int) -> npt.NDArray[Any]:
-    plt: Any = import_module("matplotlib.pyplot")
+    plt: Any = required("matplotlib.pyplot", "plot")
     across = max(min(count, _ACROSS), 1)
     down = max(-(-count // across), 1)
     figure, axes = plt.subplots(down, across, figsize=(4.5 * across, 3.2 * down), squeeze=False)

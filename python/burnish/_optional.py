@@ -9,10 +9,13 @@ __all__ = ["required"]
 
 
 def required(module: str, extra: str) -> Any:
-    """Import a package; where it is absent, say which extra of burnish brings it."""
+    """Import a package, or a module of one; where it is absent, say which extra of burnish brings it."""
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        if error.name != module:
-            raise
-        raise ModuleNotFoundError(f"{module} is not installed: pip install burnish[{extra}]", name=module) from error
+        package = module.partition(".")[0]
+        if error.name not in (package, module):
+            raise  # it is there, and misses something itself
+        raise ModuleNotFoundError(
+            f"{package} is not installed: pip install 'burnish[{extra}]'", name=package
+        ) from error

@@ -12,6 +12,7 @@ from . import _training
 from ._copy import copied_session, untouched
 from ._cost import costs
 from ._errors import choice, integer
+from ._optional import required
 from ._text import aligned
 from .model import core_of
 from .tensor import Tensor
@@ -89,9 +90,7 @@ class Profile:
 
     def to_pandas(self) -> Any:
         """Return the rows as a data frame of pandas."""
-        from importlib import import_module
-
-        return import_module("pandas").DataFrame(self.rows)
+        return required("pandas", "pandas").DataFrame(self.rows)
 
     def __str__(self) -> str:
         known = sum(row.seconds for row in self.rows)

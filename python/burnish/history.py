@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ._curves import draw
 from ._errors import choice, integer, unknown
+from ._optional import required
 from ._table import html_table, text_table
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class History:
 
     def to_pandas(self) -> Any:
         """Return the epochs as a `pandas.DataFrame` indexed by epoch."""
-        pd: Any = import_module("pandas")
+        pd: Any = required("pandas", "pandas")
 
         return pd.DataFrame(self.history, index=pd.Index(self.epoch, name="epoch"))
 

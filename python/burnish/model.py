@@ -377,7 +377,7 @@ class Model(Layer):
         """Write what `predict` computes to a file for other runtimes; see docs/exporting.md.
 
         Inputs and outputs have the names that they have here ("x", "x.<key>"; "prediction", "prediction.<key>") and a
-        free batch. Needs onnx (`pip install burnish[onnx]`).
+        free batch. Needs onnx (`pip install 'burnish[onnx]'`).
 
         Parameters
         ----------

@@ -27,7 +27,7 @@ class TensorBoard(Tracker):
     """Write event files that TensorBoard reads, complete after every epoch; `tensorboard --logdir logs` shows them.
 
     As in Keras, `log_dir/train` and `log_dir/validation` hold "epoch_loss" and so on by epoch, so that both curves
-    share an axis. Needs tensorboardX (`pip install burnish[tensorboard]`), a small writer; TensorBoard itself may be
+    share an axis. Needs tensorboardX (`pip install 'burnish[tensorboard]'`), a small writer; TensorBoard itself may be
     elsewhere. See `Tracker` for what happens when it fails.
 
     Parameters
@@ -143,7 +143,7 @@ class _EventFile:
 
 
 class MLflow(Tracker):
-    """Log parameters and figures to an MLflow run. Needs mlflow or mlflow-skinny (`pip install burnish[mlflow]`).
+    """Log parameters and figures to an MLflow run. Needs mlflow or mlflow-skinny (`pip install 'burnish[mlflow]'`).
 
     It touches no active run of the caller's: the run is one of its own, `run_id` once it has begun. A fit that is
     resumed from a checkpoint goes on in its run. See `Tracker` for what happens when it fails.
@@ -221,7 +221,7 @@ class MLflow(Tracker):
 
 
 class WandB(Tracker):
-    """Log parameters and figures to Weights & Biases. Needs wandb (`pip install burnish[wandb]`).
+    """Log parameters and figures to Weights & Biases. Needs wandb (`pip install 'burnish[wandb]'`).
 
     By default nothing leaves the machine: `wandb sync` sends what lies under `directory`. See `Tracker` for what
     happens when it fails.

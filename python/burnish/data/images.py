@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .._errors import choice, integer
+from .._optional import required
 from .._structure import is_sequence
 from .base import Dataset
 
@@ -71,7 +71,7 @@ class ImageFolder(Dataset):
         resize: str = "stretch",
         workers: int | None = None,
     ) -> None:
-        _pillow("Image")
+        required("PIL.Image", "images")
         if not is_sequence(size) or len(size) != 2:
             raise TypeError(f"`size` must be (height, width), got {size!r}")
         self.size = integer("size", size[0], 1), integer("size", size[1], 1)
@@ -111,7 +111,7 @@ class ImageFolder(Dataset):
         return {"files": files, **form}
 
     def _image(self, file: Path) -> Array:
-        images, operations = _pillow("Image"), _pillow("ImageOps")
+        images, operations = required("PIL.Image", "images"), required("PIL.ImageOps", "images")
         height, width = self.size
         try:
             with images.open(file) as opened:
@@ -143,10 +143,3 @@ def _listed(root: Path) -> tuple[list[str], list[Path], Array | None]:
 
 def _images_in(folder: Path) -> list[Path]:
     return sorted(file for file in folder.rglob("*") if file.suffix.lower() in _SUFFIXES and file.is_file())
-
-
-def _pillow(module: str) -> Any:
-    try:
-        return import_module(f"PIL.{module}")
-    except ImportError:
-        raise ImportError("bn.data.ImageFolder needs Pillow: pip install 'burnish[images]'") from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +13,7 @@ import numpy as np
 from .. import _burnish
 from .._errors import integer, unknown
 from .._feed.frames import column_array, frame_array
+from .._optional import required
 from .._structure import flatten, is_dict, is_sequence, skeleton, unflatten
 from .base import Dataset
 
@@ -188,10 +188,7 @@ def _array(table: Any, columns: Any, argument: str) -> Array:
 
 
 def _pyarrow() -> Any:
-    try:
-        return import_module("pyarrow.parquet")
-    except ImportError:
-        raise ImportError("bn.data.Parquet needs pyarrow: pip install 'burnish[arrow]'") from None
+    return required("pyarrow.parquet", "arrow")
 
 
 def _files(path: Any) -> list[Path]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import numbers
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias, cast, overload
 
 import numpy as np
 
 from .._errors import choice, integer, number
+from .._optional import required
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,7 +117,7 @@ class Schedule:
         indices = np.unique(np.linspace(0, last, min(last + 1, POINTS)).astype(np.int64))
         rates = self(indices, updates_per_epoch=updates_per_epoch)
         if axis is None:
-            plt: Any = import_module("matplotlib.pyplot")
+            plt: Any = required("matplotlib.pyplot", "plot")
 
             _, axis = plt.subplots(figsize=(5, 3.5))
         axis.plot(indices, rates)

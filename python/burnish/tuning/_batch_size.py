@@ -6,7 +6,6 @@ import json
 import os
 import sys
 import warnings
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +14,7 @@ import numpy as np
 from .. import _storage, _training
 from .._copy import untouched
 from .._errors import integer, number
+from .._optional import required
 from ..model import core_of
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class BatchSizeSearch(NamedTuple):
     def plot(self, *, axes: Any = None) -> Any:
         """Draw rows a second over the sizes with matplotlib, and return the figure."""
         if axes is None:
-            plt: Any = import_module("matplotlib.pyplot")
+            plt: Any = required("matplotlib.pyplot", "plot")
             _, axes = plt.subplots(figsize=(6, 4))
         fitting = sorted(trial for trial in self.trials if trial.fits)
         axes.plot([trial.rows for trial in fitting], [trial.rows_per_second for trial in fitting], marker="o")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -12,6 +11,7 @@ from .._errors import integer, number
 from .._feed.arrays import is_batches
 from .._feed.request import Request, compiled_of, training
 from .._feed.sources import Pacer
+from .._optional import required
 from ..model import core_of
 from ._curve import diverged, drawn, read
 
@@ -52,7 +52,7 @@ class LearningRateSearch(NamedTuple):
     def plot(self, *, axes: Any = None) -> Any:
         """Draw the loss over the rates with matplotlib, and return the figure."""
         if axes is None:
-            plt: Any = import_module("matplotlib.pyplot")
+            plt: Any = required("matplotlib.pyplot", "plot")
             _, axes = plt.subplots(figsize=(6, 4))
         drawn(axes, self.rates, self.losses, self.learning_rate)
         return axes.figure
