@@ -22,11 +22,10 @@ from .optimizers.base import learning_rate_at, learning_rates, plain_learning_ra
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
 
-    import numpy.typing as npt
-
     from ._burnish import Session
-    from ._feed.arrays import Data
+    from ._feed.arrays import Array, Data
     from ._feed.sources import Piece, Source
+    from ._monitor import Records
     from ._runtime import Core, Runtime
     from ._snapshot import Stored
     from .callbacks.collection import CallbackList
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
     from .model import Model
 
 __all__ = ["Meter", "Run", "train_piece"]
-
-Records = dict[str, "npt.NDArray[Any]"]
 
 
 class Meter:
@@ -72,7 +69,7 @@ class Meter:
         return {"loss": means["loss"], **reported(metrics, means, weight)}
 
 
-def _added(total: float, values: npt.NDArray[Any]) -> float:
+def _added(total: float, values: Array) -> float:
     return float(np.cumsum(np.concatenate([[total], values]))[-1])
 
 

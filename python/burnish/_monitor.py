@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy.typing as npt
-
+    from ._feed.arrays import Array
     from ._runtime import Runtime
 
-__all__ = ["EpochMonitor", "split_records"]
+__all__ = ["EpochMonitor", "Records", "split_records"]
 
-Records = dict[str, "npt.NDArray[Any]"]
+Records: TypeAlias = "dict[str, Array]"
 
 # Where the engine's tables go: History attribute, name of the figure, and what names the columns.
 _TABLES = {
@@ -47,7 +46,7 @@ class EpochMonitor:
             if table in tables and tables[table].size:
                 self._add_table(tables[table], kind, figure, names[kind])
 
-    def _add_table(self, values: npt.NDArray[Any], kind: str, figure: str, names: Sequence[str]) -> None:
+    def _add_table(self, values: Array, kind: str, figure: str, names: Sequence[str]) -> None:
         finite = np.isfinite(values)
         keys = [(kind, name, figure) for name in names]
         before = np.array([self._sums.get(key, (0.0, 0))[0] for key in keys])

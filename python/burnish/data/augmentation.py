@@ -13,11 +13,7 @@ from .._structure import flatten, is_sequence, unflatten
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    import numpy.typing as npt
-
-    from .._feed.arrays import Data
-
-    Array = npt.NDArray[Any]
+    from .._feed.arrays import Array, Data
 
 __all__ = ["Augmentation", "augmentations", "augmented", "random_crop", "random_flip", "random_noise", "with_target"]
 

@@ -15,9 +15,7 @@ from .._structure import is_sequence
 from .base import Dataset
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
+    from .._feed.arrays import Array
 
 __all__ = ["ImageFolder"]
 

@@ -18,9 +18,7 @@ from .._structure import flatten, is_dict, is_sequence, skeleton, unflatten
 from .base import Dataset
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
+    from .._feed.arrays import Array
 
 __all__ = ["Parquet"]
 

@@ -15,9 +15,7 @@ from .base import Dataset
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
+    from .._feed.arrays import Array
 
 __all__ = ["Ragged"]
 

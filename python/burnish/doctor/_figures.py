@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Course", "Figures"]
 
-Column = "npt.NDArray[Any]"
-
 
 class Course(NamedTuple):
     """How the training loss went, between means over the first and the last steps."""
