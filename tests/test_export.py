@@ -1,6 +1,5 @@
 """Exported models against onnxruntime: every layer, every operation, whole models."""
 
-
 import numpy as np
 import pytest
 import test_torch_weights

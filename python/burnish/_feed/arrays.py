@@ -28,6 +28,7 @@ __all__ = [
     "prepare",
     "signature_of",
     "split",
+    "split_point",
 ]
 
 Array: TypeAlias = "npt.NDArray[Any]"
@@ -132,14 +133,20 @@ def check_signature(argument: str, expected: Signature, got: Signature) -> None:
 
 def split(data: Data, fraction: float) -> tuple[Data, Data]:
     """Split off the last rows for validation, as Keras does, before any shuffling."""
-    at = int(data.rows * (1.0 - fraction))
-    if at in (0, data.rows):
-        raise ValueError(f"`validation_split` {fraction:g} of {data.rows} rows leaves an empty part")
+    at = split_point("validation_split", fraction, data.rows)
     parts = data.slice(0, at), data.slice(at, data.rows)
     for place, part in zip(("training", "validation"), parts, strict=True):
         if part.weight is not None and not part.weight.any():
             raise ValueError(f"`sample_weight` must not be all zero in the {place} part of `validation_split`")
     return parts
+
+
+def split_point(argument: str, fraction: float, rows: int) -> int:
+    """Return where the last `fraction` of so many rows begins; raise where that leaves a part without rows."""
+    at = int(rows * (1.0 - fraction))
+    if at in (0, rows):
+        raise ValueError(f"`{argument}` {fraction:g} of {rows} rows leaves an empty part")
+    return at
 
 
 def is_batches(x: Any) -> bool:

@@ -8,11 +8,10 @@ import numpy as np
 
 from .. import _burnish
 from .._errors import integer, number
+from .._feed.arrays import split_point
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
+    from .._feed.arrays import Array
 
 __all__ = ["Dataset", "Subset"]
 
@@ -82,9 +81,7 @@ class Dataset:
 
     def held_out(self, fraction: float) -> tuple[Dataset, Dataset]:
         """Split off the last rows, as `validation_split` does."""
-        at = int(len(self) * (1.0 - fraction))
-        if at in (0, len(self)):
-            raise ValueError(f"`validation_split` {fraction:g} of {len(self)} rows leaves an empty part")
+        at = split_point("validation_split", fraction, len(self))
         rows = np.arange(len(self))
         return Subset(self, rows[:at]), Subset(self, rows[at:])
 
@@ -100,9 +97,7 @@ class Dataset:
         """
         fraction = number("fraction", fraction, 0, 1, above=True, below=True)
         order = _burnish.permutation(integer("seed", seed, 0), 0, len(self))
-        at = int(len(self) * (1.0 - fraction))
-        if at in (0, len(self)):
-            raise ValueError(f"`fraction` {fraction:g} of {len(self)} rows leaves an empty part")
+        at = split_point("fraction", fraction, len(self))
         return Subset(self, np.sort(order[:at])), Subset(self, np.sort(order[at:]))
 
     def rows(self) -> Array:
