@@ -41,6 +41,41 @@ def test_a_frozen_layer_has_no_gradient(model):
     assert not [row for row in profile.rows if row.phase == "backward" and row.layer == "dense"]
 
 
+def passes(layers, x, y, operation):
+    """The FLOPs of an operation, forward and backward, in a step of one row."""
+    model = bn.Sequential(layers)
+    model.compile("mse")
+    rows = [row for row in bn.profile(model, x, y, batch_size=1, steps=1).rows if row.operation == operation]
+    return [sum(row.flops for row in rows if row.phase == phase) for phase in ("forward", "backward")]
+
+
+@pytest.mark.parametrize(("name", "blocks", "of_a_unit"), [("LSTM", 4, 9), ("GRU", 3, 8), ("RNN", 1, 1)])
+def test_the_gradient_of_a_recurrent_operation_is_that_of_two_products(name, blocks, of_a_unit):
+    steps, features, units = 5, 3, 7
+    of_input = steps * blocks * units * 2 * features
+    of_state = steps * units * (blocks * (2 * units + 2) + of_a_unit)
+    x, y = np.zeros((2, steps, features)), np.zeros((2, units))
+    stack = [getattr(bn.layers, name)(units)]
+    # Nobody asks for the gradient of the data; that of the state is needed by the step before.
+    assert passes(stack, x, y, name.lower()) == [of_input + of_state, of_input + 2 * of_state]
+    stack = [bn.layers.Dense(features), *stack]
+    assert passes(stack, x, y, name.lower()) == [of_input + of_state, 2 * (of_input + of_state)]
+
+
+def test_the_gradient_of_attention_is_that_of_two_products():
+    x = np.zeros((2, 6, 4))
+    places, width, heads = 6, 8, 2
+    once = 2 * 2 * places * places * width + 6 * heads * places * places
+    encoder = bn.layers.TransformerEncoderLayer(5, heads)
+    assert passes([bn.layers.Dense(width), encoder], x, np.zeros((2, 6, width)), "attention") == [once, 2 * once]
+
+
+def test_what_a_gradient_does_not_pass_has_none():
+    stack = [bn.layers.Dense(4), bn.layers.Lambda(bn.ops.stop_gradient), bn.layers.Dense(3)]
+    first, second = 4 * (2 * 6 + 1), 3 * (2 * 4 + 1)
+    assert passes(stack, X, np.zeros((50, 3)), "linear") == [first + second, second]
+
+
 def test_parts_add_up(model):
     profile = bn.profile(model, X, Y, steps=20)
     assert 0 < sum(row.seconds for row in profile.rows) <= profile.seconds

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ._burnish import Program
 
-__all__ = ["FLOPS", "Cost", "costs"]
+__all__ = ["FLOPS", "Cost", "costs", "gradient_flops"]
 
 Lengths: TypeAlias = tuple[int, ...]
 Formula: TypeAlias = "Callable[[list[Lengths], Lengths, dict[str, Any]], int]"
@@ -29,6 +29,8 @@ class Cost(NamedTuple):
     """One operation of a program."""
 
     node: int  # its place in the program
+    operands: list[int]  # theirs
+    lengths: list[Lengths]  # of the operands
     scope: str
     operation: str
     flops: int
@@ -130,6 +132,8 @@ _BESIDE: dict[str, Formula] = {
     "lstm": _gates(7),  # four gates, the activation of c, h and c
     "rnn": _gates(2),  # the sum, h
 }
+_PRODUCTS = frozenset({"conv2d", "linear", "matmul"})
+_RECURRENT = frozenset({"gru", "lstm", "rnn"})
 # What shows the elements of its input, without a copy.
 _VIEWS = frozenset({"broadcast_to", "reshape", "slice", "stop_gradient", "transpose"})
 
@@ -149,8 +153,28 @@ def costs(program: Program, outputs: Iterable[str], float_bytes: int) -> list[Co
             kept = index in shapes.multiples and fields["operation"] not in _VIEWS
             beside = _BESIDE.get(fields["operation"], _moved)(inputs, shapes.lengths[index], fields["attributes"])
             size = (math.prod(shapes.lengths[index]) + beside) * _BYTES.get(program.kind(index), float_bytes)
-            found.append(Cost(index, fields["scope"], fields["operation"], flops, size if kept else 0))
+            own = (fields["scope"], fields["operation"], flops, size if kept else 0)
+            found.append(Cost(index, fields["inputs"], inputs, *own))
     return found
+
+
+def gradient_flops(cost: Cost, wanted: Sequence[bool]) -> int:
+    """Return what the gradients of an operation cost, given which operands need one.
+
+    That is the forward pass once more; of a product, once for each factor that needs a gradient.
+    """
+    if not any(wanted) or cost.operation == "stop_gradient":
+        return 0
+    if cost.operation in _PRODUCTS:
+        return cost.flops * sum(wanted[:2])
+    if cost.operation == "attention":  # its four factors get theirs together
+        return 2 * cost.flops
+    if cost.operation in _RECURRENT:
+        of_input = 2 * math.prod(cost.lengths[0]) * cost.lengths[1][-1]
+        return of_input * sum(wanted[:2]) + (cost.flops - of_input) * (
+            1 + wanted[2]
+        )  # h, by every step, and its kernel
+    return cost.flops
 
 
 class _Shapes:

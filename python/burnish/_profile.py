@@ -10,7 +10,7 @@ import numpy as np
 
 from . import _training
 from ._copy import copied_session, untouched
-from ._cost import costs
+from ._cost import costs, gradient_flops
 from ._errors import choice, integer
 from ._optional import required
 from ._text import aligned
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["Profile", "ProfileRow", "profile"]
 
 _WARM_UP = 3
-_PRODUCTS = frozenset({"conv2d", "linear", "matmul"})
 _HEAD = ("phase", "layer", "operation", "ms", "share", "MB", "GB/s", "GFLOP/s", "of peak")
 _NAMES = 3  # columns before the numbers
 
@@ -183,13 +182,11 @@ def _flops(built: Built, batch_size: int) -> dict[tuple[str, int | None], float]
     reached = {i for i, item in enumerate(items) if "parameter" in item and item["parameter"]["path"] not in frozen}
     found: dict[tuple[str, int | None], float] = {}
     for cost in costs(built.program, ["training.loss"], 4):
-        operands: list[int] = items[cost.node]["apply"]["inputs"]
-        wanted = [operand in reached for operand in operands]
-        if any(wanted):
+        wanted = [operand in reached for operand in cost.operands]
+        if any(wanted) and cost.operation != "stop_gradient":
             reached.add(cost.node)
-        times = sum(wanted[:2]) if cost.operation in _PRODUCTS else any(wanted)
         found["forward", cost.node] = batch_size * cost.flops
-        found["backward", cost.node] = batch_size * cost.flops * times
+        found["backward", cost.node] = batch_size * gradient_flops(cost, wanted)
     return found
 
 
