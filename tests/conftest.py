@@ -1,11 +1,14 @@
 """Fixtures that several files share. `BURNISH_TEST_DEVICES=wgpu` says which accelerators must be there."""
 
 import os
+import threading
 
 import numpy as np
 import pytest
+from killing import digest, train
 
 import burnish as bn
+from burnish._feed import stream
 
 DEMANDED = [name for name in os.environ.get("BURNISH_TEST_DEVICES", "").split(",") if name]
 PRESENT = [device["name"].partition(":")[0] for device in bn.devices()]
@@ -36,3 +39,27 @@ def digits():
     y = np.arange(96) % 3
     x = generator.normal(size=(96, 4)) + 2.0 * np.eye(3, 4)[y]
     return x.astype(np.float32), y
+
+
+@pytest.fixture
+def no_thread_is_left():
+    yield
+    assert [thread for thread in threading.enumerate() if thread.name.startswith("burnish")] == []
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """A few rows are read at once."""
+    monkeypatch.setattr(stream, "BLOCK_BYTES", 2000)
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory):
+    """The digest of a run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    model = train(folder)
+    assert len(model.history.epoch) == 7
+    assert len(set(model.history.steps["learning_rate"])) > 10
+    assert len(set(model.history.history["learning_rate"])) > 3
+    assert len(set(model.history.steps["loss_scale"])) > 3
+    return digest(model, folder)

@@ -1,12 +1,14 @@
-"""A run with everything on, and children that are killed while they train or save."""
+"""A run with everything on, and what ends its lives: exceptions, and kills of children while they train or save."""
 
 import contextlib
 import hashlib
 import os
 import signal
+import sys
 import time
 
 import numpy as np
+import pytest
 
 import burnish as bn
 from burnish import callbacks, layers
@@ -56,6 +58,33 @@ def train(folder, extra=(), *, every=4, epochs=7, x=X, y=Y, model=None, **option
     return model
 
 
+def names(folder):
+    """The names of the run's checkpoints."""
+    return sorted(path.name for path in (folder / "run").iterdir())
+
+
+class Raise(callbacks.Callback):
+    """Ends a life after so many batches."""
+
+    def __init__(self, batches, error=RuntimeError):
+        self.left, self.error = batches, error
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if self.left == 0:
+            raise self.error
+
+
+def lives(live, error=RuntimeError, *, most=80):
+    """Begin one life after the other, until one comes to its end; return what that one gave."""
+    for _ in range(most):
+        try:
+            return live()
+        except error:
+            pass
+    raise AssertionError("the run makes no progress")
+
+
 def digest(model, folder=None):
     """Return what stands for every bit of weights, optimizer, history and the log."""
     history = model.history
@@ -69,6 +98,12 @@ def digest(model, folder=None):
     if folder is not None:
         found.update((folder / "log.csv").read_bytes())
     return found.hexdigest()
+
+
+def forks(test):
+    """Mark a test whose children are forks of this warm process."""
+    ignored = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+    return pytest.mark.skipif(sys.platform != "linux", reason="only Linux forks by habit")(ignored(test))
 
 
 @contextlib.contextmanager

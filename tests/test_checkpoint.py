@@ -1,83 +1,26 @@
 """A run that was interrupted, however and wherever, ends with the bits of one that was not."""
 
 import json
-import os
-import random
 import re
-import signal
-import subprocess
-import sys
-import threading
 import time
-import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from killing import Raise, X, Y, digest, lives, names, network, train
 
 import burnish as bn
 from burnish import _snapshot
 from burnish._resume import find
 from burnish._tree import pack, unpack
 from burnish.callbacks import Callback, Checkpoint
-from burnish.model import core_of
-
-sys.path.insert(0, str(Path(__file__).parent))
-from killing import X, Y, child, digest, killed, network, train
-
-KILLS = os.environ.get("BURNISH_KILLS") == "full"
-
-
-def forks(test):
-    """Mark a test whose children are forks of this warm process."""
-    ignored = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-    return pytest.mark.skipif(sys.platform != "linux", reason="only Linux forks by habit")(ignored(test))
-
-
-class Raise(Callback):
-    """Ends a life after so many batches."""
-
-    def __init__(self, batches, error=RuntimeError):
-        self.left, self.error = batches, error
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.left -= 1
-        if self.left == 0:
-            raise self.error
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """The digest of a run that nothing interrupted."""
-    folder = tmp_path_factory.mktemp("whole")
-    model = train(folder)
-    assert len(model.history.epoch) == 7
-    assert len(set(model.history.steps["learning_rate"])) > 10
-    assert len(set(model.history.history["learning_rate"])) > 3
-    assert len(set(model.history.steps["loss_scale"])) > 3
-    return digest(model, folder)
-
-
-def names(folder):
-    return sorted(path.name for path in (folder / "run").iterdir())
-
-
-def lives(folder, batches, error=RuntimeError, **options):
-    """Train in lives of so many batches each; return the model that came to the end."""
-    for _ in range(80):
-        try:
-            return train(folder, [Raise(batches, error)], **options)
-        except error:
-            pass
-    raise AssertionError("the run makes no progress")
 
 
 @pytest.mark.parametrize("batches", [6, 10, 11, 22, 40])
 def test_lives_of_some_batches_end_in_the_same_bits(whole, tmp_path, batches):
-    assert digest(lives(tmp_path, batches), tmp_path) == whole
+    assert digest(lives(lambda: train(tmp_path, [Raise(batches)])), tmp_path) == whole
     assert names(tmp_path)[-1] == "epoch-000007-step-0000000077.safetensors"
 
 
@@ -113,145 +56,6 @@ def test_a_checkpoint_after_any_batch_serves(whole, tmp_path, monkeypatch):
         assert digest(train(folder), folder) == whole, place
 
 
-SCRIPT = """
-import sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from killing import digest, train
-folder = Path(sys.argv[2])
-print("training", flush=True)
-print(digest(train(folder), folder), flush=True)
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no kill -9")
-def test_killed_and_resumed_in_a_new_process(whole, tmp_path):
-    command = [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "training\n"
-        while not list(tmp_path.glob("run/epoch*")):
-            assert process.poll() is None
-        process.kill()
-    again = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    assert again.stdout.split() == ["training", whole]
-
-
-@forks
-@pytest.mark.timeout(1200)
-def test_kills_at_random_moments_end_in_the_same_bits(whole, tmp_path):
-    kills, run, draw = 0, 0, random.Random(1)
-    while kills < (100 if KILLS else 5):
-        folder = tmp_path / str(run)
-        folder.mkdir()
-
-        def work(folder=folder):
-            (folder / "digest").write_text(digest(train(folder, every=2), folder))
-
-        lives = 0
-        while not killed(work, draw.uniform(0.01, 0.1) * (1 + lives / 10)):  # longer lives where the machine is slow
-            kills, lives = kills + 1, lives + 1
-            assert lives < 200
-        assert (folder / "digest").read_text() == whole
-        run += 1
-    print(f"{kills} kills in {run} runs")  # shown by pytest -s
-
-
-@forks
-@pytest.mark.timeout(1200)
-def test_kills_while_saving_lose_no_checkpoint(tmp_path):
-    model = bn.Sequential([bn.layers.Dense(300)])
-    model.compile("mse", "adam")
-    taken = []
-
-    class Take(Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            taken.append(_snapshot.capture(core_of(self.model).run))
-
-    model.fit(X, np.zeros((len(X), 300), np.float32), callbacks=Take(), verbose=0)
-    checkpoint, draw, count, halves = Checkpoint(tmp_path, 1, keep=2), random.Random(2), 0, 0
-    for _ in range(1000 if KILLS else 20):
-        read, write = os.pipe()
-
-        def work(first=count, write=write):
-            for number in range(first, 10**9):
-                checkpoint._write(taken[0]._replace(name=f"epoch-000000-step-{number:010d}.safetensors"))
-                os.write(write, number.to_bytes(8, "little"))
-
-        assert not killed(work, draw.uniform(0.0, 0.02))
-        os.close(write)
-        told = b"".join(iter(lambda read=read: os.read(read, 1 << 16), b""))
-        os.close(read)
-        present = _snapshot.checkpoints_in(tmp_path)
-        halves += any(path.name.startswith(".burnish-") for path in tmp_path.iterdir())
-        if told:
-            last = int.from_bytes(told[-8:], "little")
-            assert f"step-{last:010d}" in " ".join(path.name for path in present)
-            count = last + 1
-        # A process killed between the new file and the removal of the old ones leaves one more.
-        assert len(present) <= 3
-        for path in present:
-            assert _snapshot.read(path).run["step"] == taken[0].run["step"]
-    print(f"{halves} kills in the middle of a write, {count} checkpoints")
-    checkpoint._write(taken[0]._replace(name=f"epoch-000000-step-{count:010d}.safetensors"))
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
-        path.name for path in _snapshot.checkpoints_in(tmp_path)
-    )
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent otherwise")
-def test_control_c_leaves_a_last_checkpoint(tmp_path):
-    x = np.random.default_rng(0).normal(size=(4096, 256)).astype(np.float32)
-
-    def fit(*extra):
-        model = bn.Sequential([bn.layers.Dense(256, "relu"), bn.layers.Dropout(0.5), bn.layers.Dense(256)])
-        model.compile("mse", accumulate_gradients=7)
-        several = [*extra, Checkpoint.every(10**6, tmp_path / "run")]
-        model.fit(x, x, epochs=30, batch_size=50, callbacks=several, resume_from=tmp_path / "run", verbose=0)
-        return model
-
-    class Interrupts(Callback):
-        def on_progress(self, done, logs, samples):
-            if timer.ident is None:
-                timer.start()
-
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        # A signal in the moments between two pieces of the engine's work is not followed by a checkpoint.
-        while not (tmp_path / "run").is_dir() or not names(tmp_path):
-            timer = threading.Timer(0.05, lambda: os.kill(os.getpid(), signal.SIGINT))
-            with pytest.raises(KeyboardInterrupt):
-                fit(Interrupts())
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    (path,) = _snapshot.checkpoints_in(tmp_path / "run")
-    stored = _snapshot.read(path)
-    assert 0 < stored.run["step"] == len(stored.run["history"]["steps"]["loss"]) < 30 * 82
-    resumed = digest(fit())
-    path.rename(tmp_path / "away")
-    for one in (tmp_path / "run").iterdir():
-        one.unlink()
-    assert digest(fit()) == resumed
-
-
-def test_an_interrupt_in_a_hook_is_resumed_where_it_was(whole, tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, [Raise(15, KeyboardInterrupt)], every=1000)
-    assert names(tmp_path) == ["epoch-000001-step-0000000015.safetensors"]
-    assert digest(train(tmp_path, every=1000), tmp_path) == whole
-
-
-@pytest.mark.parametrize("hook", ["on_epoch_end", "on_test_begin"])
-def test_an_interrupt_between_batches_and_epoch_keeps_the_last_due_one(whole, tmp_path, hook):
-    def interrupt(*arguments):
-        if core_of(model).run.epoch == 2:
-            raise KeyboardInterrupt
-
-    model = network()
-    with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, [bn.callbacks.LambdaCallback(**{hook: interrupt})], model=model, every=4)
-    assert digest(train(tmp_path), tmp_path) == whole
-
-
 class Batches:
     """Batches that can be read again and again."""
 
@@ -270,7 +74,8 @@ def test_iterables_of_batches(x, tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
     expected = digest(train(tmp_path / "a", x=x, y=None, validation_data=validation))
-    assert digest(lives(tmp_path / "b", 9, x=x, y=None, validation_data=validation)) == expected
+    found = lives(lambda: train(tmp_path / "b", [Raise(9)], x=x, y=None, validation_data=validation))
+    assert digest(found) == expected
 
 
 def test_an_iterable_that_gives_fewer_batches_than_were_done_is_told(tmp_path):
@@ -357,7 +162,7 @@ def test_initial_epoch_is_counted_from(tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
     expected = digest(train(tmp_path / "a", initial_epoch=4))
-    found = lives(tmp_path / "b", 9, initial_epoch=4)
+    found = lives(lambda: train(tmp_path / "b", [Raise(9)], initial_epoch=4))
     assert digest(found) == expected
     assert found.history.epoch == [4, 5, 6]
 
@@ -564,20 +369,11 @@ def test_a_user_s_callback_goes_on(tmp_path, capsys):
     assert epochs > 3
     assert model.history.history["seen"][-1] == epochs * 11 * 3
     expected = digest(model)
-    assert digest(_with(tmp_path / "b", 9, lambda: [Counts(), Counts()])) == expected
+    assert digest(lives(lambda: train(tmp_path / "b", [Counts(), Counts(), Raise(9)]))) == expected
     train(tmp_path / "b", [Counts()], epochs=8, verbose=2)
     assert "Counts of the checkpoint is not among the callbacks" in capsys.readouterr().out
     train(tmp_path / "b", [bn.callbacks.SWA(0)], epochs=8, verbose=2)
     assert "SWA starts anew: the checkpoint does not hold it" in capsys.readouterr().out
-
-
-def _with(folder, batches, several, **options):
-    for _ in range(80):
-        try:
-            return train(folder, [*several(), Raise(batches)], **options)
-        except RuntimeError:
-            pass
-    raise AssertionError("the run makes no progress")
 
 
 class Names(Callback):
@@ -615,7 +411,7 @@ def test_averages_go_on(tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
     expected = digest(train(tmp_path / "a", [bn.callbacks.SWA(2)]))
-    assert digest(_with(tmp_path / "b", 10, lambda: [bn.callbacks.SWA(2)])) == expected
+    assert digest(lives(lambda: train(tmp_path / "b", [bn.callbacks.SWA(2), Raise(10)]))) == expected
     with pytest.raises(ValueError, match="give the callback EMA again"):
         network().fit(X, Y, epochs=9, batch_size=16, validation_split=0.2, resume_from=tmp_path / "b/run", verbose=0)
 
@@ -687,25 +483,6 @@ def test_a_failed_write_ends_the_fit_and_leaves_the_files(tmp_path, monkeypatch)
     assert np.isfinite(model.predict(X)).all()
 
 
-@forks
-def test_a_disk_that_is_full_leaves_the_old_file(tmp_path, whole):
-    with pytest.raises(RuntimeError):
-        train(tmp_path, [Raise(20)], every=16)
-    (before,) = names(tmp_path)
-
-    def work():
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-        with pytest.raises(OSError, match=r"(?i)too large") as told:
-            train(tmp_path)
-        (tmp_path / "told").write_text(str(told.value))
-
-    assert killed(work, 20)
-    assert names(tmp_path) == [before]
-    assert digest(train(tmp_path), tmp_path) == whole
-
-
 def test_a_slow_disk_does_not_hold_training_up(tmp_path, monkeypatch):
     original = _snapshot.Snapshot.write
 
@@ -721,34 +498,3 @@ def test_a_slow_disk_does_not_hold_training_up(tmp_path, monkeypatch):
     model.fit(X, Y, epochs=4, batch_size=16, callbacks=[Checkpoint.every(1, tmp_path), keep], verbose=0)
     assert ended[-1] - started < 0.3
     assert "epoch-000004-step-0000000052.safetensors" in [path.name for path in tmp_path.iterdir()]
-
-
-@forks
-def test_an_exit_waits_for_the_write_and_a_fork_does_not_lose_it(tmp_path):
-    script = (
-        "import sys, time, numpy as np, burnish as bn\n"
-        "from burnish import _snapshot\n"
-        "write = _snapshot.Snapshot.write\n"
-        "_snapshot.Snapshot.write = lambda self, path: (time.sleep(0.3), write(self, path))\n"
-        "class Leaves(bn.callbacks.Callback):\n"
-        "    def on_epoch_end(self, epoch, logs=None): sys.exit(3) if epoch else None\n"
-        "model = bn.Sequential([bn.layers.Dense(1)])\n"
-        "model.compile('mse')\n"
-        "x = np.ones((8, 2))\n"
-        "model.fit(x, x[:, :1], epochs=5, verbose=0, callbacks=[bn.callbacks.Checkpoint(sys.argv[1]), Leaves()])\n"
-    )
-    assert subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False, timeout=60).returncode == 3
-    assert [path.name[:12] for path in tmp_path.iterdir()] == ["epoch-000001"]
-
-    class Forks(Callback):
-        def on_train_batch_end(self, batch, logs=None):
-            with child(lambda: None) as number:
-                assert os.waitpid(number, 0)[1] == 0
-
-    folder = tmp_path / "forks"
-    network().fit(X, Y, callbacks=[Forks(), Checkpoint.every(1, folder, keep=None)], verbose=0)
-    assert "epoch-000001-step-0000000007.safetensors" in [path.name for path in folder.iterdir()]
-    assert not list(folder.glob(".burnish*"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert find(folder) is not None

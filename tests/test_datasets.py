@@ -5,46 +5,21 @@ import signal
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from killing import Raise, X, Y, digest, lives, train
+from reading import Rows
 
 import burnish as bn
 from burnish import data, layers
 from burnish._feed import stream
 from burnish._feed.sources import Pacer
 
-sys.path.insert(0, str(Path(__file__).parent))
-from killing import X, Y, digest, train
-
 WEIGHT = np.linspace(0, 2, len(X))
-
-
-@pytest.fixture(autouse=True)
-def no_thread_is_left():
-    yield
-    assert [thread for thread in threading.enumerate() if thread.name.startswith("burnish")] == []
-
-
-@pytest.fixture(autouse=True)
-def small_blocks(monkeypatch):
-    monkeypatch.setattr(stream, "BLOCK_BYTES", 2000)
-
-
-class Rows(data.Dataset):
-    """Arrays behind the interface of a dataset."""
-
-    def __init__(self, *arrays, workers=1):
-        self.arrays, self.workers = arrays, workers
-
-    def __len__(self):
-        return len(self.arrays[0])
-
-    def read(self, rows):
-        return tuple(array[rows] for array in self.arrays)
+pytestmark = pytest.mark.usefixtures("no_thread_is_left", "small_blocks")
 
 
 def trained(x, y=None, *, evaluated=None, **options):
@@ -94,25 +69,6 @@ def test_the_last_rows_are_held_out():
     assert trained(Rows(X, Y), validation_split=0.2)[1]["val_loss"] != two[1]["val_loss"]
 
 
-class Raise(bn.callbacks.Callback):
-    def __init__(self, batches, error=RuntimeError):
-        self.left, self.error = batches, error
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.left -= 1
-        if self.left == 0:
-            raise self.error
-
-
-def lives(folder, x, batches, error=RuntimeError, **options):
-    for _ in range(40):
-        try:
-            return train(folder, [Raise(batches, error)], x=x, y=None, **options)
-        except error:
-            pass
-    raise AssertionError("the run makes no progress")
-
-
 def jitter(sample, generator):
     return sample + 0.1 * generator.normal(size=sample.shape)
 
@@ -121,9 +77,13 @@ def jitter(sample, generator):
 def test_lives_with_a_dataset_end_in_the_same_bits(tmp_path, error):
     found = set()
     for name, batches, x in (("a", 1000, Rows(X, Y)), ("b", 9, Rows(X, Y, workers=2)), ("c", 13, Rows(X, Y))):
-        (tmp_path / name).mkdir()
-        model = lives(tmp_path / name, x, batches, error, augment=jitter)
-        found.add(digest(model, tmp_path / name))
+        folder = tmp_path / name
+        folder.mkdir()
+
+        def live(folder=folder, batches=batches, x=x):
+            return train(folder, [Raise(batches, error)], x=x, y=None, augment=jitter)
+
+        found.add(digest(lives(live, error, most=40), folder))
     assert len(found) == 1
 
 

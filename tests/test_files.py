@@ -1,75 +1,38 @@
 """Parquet files, folders of images and sequences of different lengths give the bits of their numbers in memory."""
 
-import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from killing import Raise, X, Y, digest, lives, train
+from reading import Rows
 
 import burnish as bn
 from burnish import data, layers
 from burnish._feed import stream
 from burnish._feed.sources import Pacer
 
-sys.path.insert(0, str(Path(__file__).parent))
-from killing import X, Y, digest, train
-
 RNG = np.random.default_rng(6)
 NAMES = [f"column_{index}" for index in range(X.shape[1])]
-
-
-@pytest.fixture(autouse=True)
-def no_thread_is_left():
-    yield
-    assert [thread for thread in threading.enumerate() if thread.name.startswith("burnish")] == []
-
-
-@pytest.fixture(autouse=True)
-def small_blocks(monkeypatch):
-    monkeypatch.setattr(stream, "BLOCK_BYTES", 2000)
-
-
-class Raise(bn.callbacks.Callback):
-    def __init__(self, batches):
-        self.left = batches
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.left -= 1
-        if self.left == 0:
-            raise RuntimeError
-
-
-def lives(folder, make):
-    """Train in lives of 17 batches, each with data that is opened anew; return the model that came to the end."""
-    for _ in range(20):
-        try:
-            return train(folder, [Raise(17)], x=make(), y=None)
-        except RuntimeError:
-            pass
-    raise AssertionError("the run makes no progress")
+pytestmark = pytest.mark.usefixtures("no_thread_is_left", "small_blocks")
 
 
 def check_lives(folder, make):
+    """Compare lives of 17 batches, each with data that is opened anew, with a run that nothing interrupted."""
     for name in ("lives", "whole"):
         (folder / name).mkdir()
-    lived = digest(lives(folder / "lives", make), folder / "lives")
-    assert lived == digest(train(folder / "whole", x=make(), y=None), folder / "whole")
+    model = lives(lambda: train(folder / "lives", [Raise(17)], x=make(), y=None), most=20)
+    assert digest(model, folder / "lives") == digest(train(folder / "whole", x=make(), y=None), folder / "whole")
 
 
-class Ordered(data.Dataset):
+class Ordered(Rows):
     """Arrays in the orders of another dataset."""
 
     def __init__(self, like, *arrays):
-        self.like, self.arrays = like, arrays
-
-    def __len__(self):
-        return len(self.like)
-
-    def read(self, rows):
-        return tuple(array[rows] for array in self.arrays)
+        super().__init__(*arrays)
+        self.like = like
 
     def order(self, seed, epoch):
         return self.like.order(seed, epoch)
@@ -404,15 +367,11 @@ def test_buckets_give_the_numbers_of_padded_sequences():
 
 def test_lives_with_buckets_end_in_the_same_bits(tmp_path):
     def lived(name, batches):
-        for _ in range(40):
-            try:
-                saving = bn.callbacks.Checkpoint.every(2, tmp_path / name)
-                return attending(
-                    data.Ragged(SEQUENCES, Y, buckets=3), [saving, Raise(batches)], resume_from=tmp_path / name
-                )
-            except RuntimeError:
-                pass
-        raise AssertionError("the run makes no progress")
+        def live():
+            callbacks = [bn.callbacks.Checkpoint.every(2, tmp_path / name), Raise(batches)]
+            return attending(data.Ragged(SEQUENCES, Y, buckets=3), callbacks, resume_from=tmp_path / name)
+
+        return lives(live, most=40)
 
     (one, first), (two, second) = lived("lives", 13), lived("whole", 1000)
     assert first.steps["loss"].tolist() == second.steps["loss"].tolist()

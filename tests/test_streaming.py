@@ -4,12 +4,12 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from killing import Raise, X, Y, digest, lives, train
 
 import burnish as bn
 from burnish import layers
@@ -17,17 +17,9 @@ from burnish._feed import prefetch, stream
 from burnish._feed.mapped import file_rows
 from burnish._feed.prefetch import prefetched
 
-sys.path.insert(0, str(Path(__file__).parent))
-from killing import X, Y, digest, train
-
 RNG = np.random.default_rng(4)
 METRICS = ["accuracy", "auc", "f1", "confusion_matrix"]
-
-
-@pytest.fixture(autouse=True)
-def no_thread_is_left():
-    yield
-    assert [thread for thread in threading.enumerate() if thread.name.startswith("burnish")] == []
+pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 
 
 @pytest.fixture
@@ -216,31 +208,12 @@ def test_values_are_checked_before_the_first_step(streamed, tmp_path):
         model.parameters()
 
 
-class Raise(bn.callbacks.Callback):
-    def __init__(self, batches, error=RuntimeError):
-        self.left, self.error = batches, error
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.left -= 1
-        if self.left == 0:
-            raise self.error
-
-
-def lives(folder, x, y, **options):
-    """Train in lives of 17 batches; return the model that came to the end."""
-    for _ in range(20):
-        try:
-            return train(folder, [Raise(17)], x=x, y=y, **options)
-        except RuntimeError:
-            pass
-    raise AssertionError("the run makes no progress")
-
-
 def test_lives_over_a_file_end_in_the_bits_of_one_in_memory(streamed, tmp_path):
     for name in ("file", "memory"):
         (tmp_path / name).mkdir()
-    one = digest(lives(tmp_path / "file", stored(tmp_path, X), Y), tmp_path / "file")
-    assert one == digest(train(tmp_path / "memory"), tmp_path / "memory")
+    x = stored(tmp_path, X)
+    model = lives(lambda: train(tmp_path / "file", [Raise(17)], x=x), most=20)
+    assert digest(model, tmp_path / "file") == digest(train(tmp_path / "memory"), tmp_path / "memory")
 
 
 MEMORY = """
