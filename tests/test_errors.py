@@ -162,6 +162,32 @@ def test_compile(arguments):
     assert model.fit(X, Y, verbose=0).history == twin.fit(X, Y, verbose=0).history
 
 
+MISSPELT = {
+    "model.compile('mse', lr=0.1)": "learning_rate",
+    "model.compile('mse', lerning_rate=0.1)": "learning_rate",
+    "model.compile('mse', wd=0.1)": "weight_decay",
+    "model.compile('mse', clipnorm=0.1)": "clip_norm",
+    "model.fit(X, Y, batchsize=8)": "batch_size",
+    "model.fit(X, Y, epoch=8)": "epochs",
+    "model.evaluate(X, Y, batch=8)": "batch_size",
+    "model.predict(X, callback=[])": "callbacks",
+    "model.train_on_batch(X, Y, sample_weights=Y)": "sample_weight",
+    "bn.optimizers.Adagrad(lr=0.1)": "learning_rate",
+    "bn.optimizers.AdamW(wd=0.1)": "weight_decay",
+}
+
+
+@pytest.mark.parametrize("call", MISSPELT)
+def test_misspelt_arguments(call):
+    with pytest.raises(TypeError, match=rf"unexpected keyword argument '\w+'; did you mean '{MISSPELT[call]}'\?"):
+        eval(call, {"model": classifier(), "bn": bn, "X": X, "Y": Y})
+
+
+def test_arguments_that_nothing_resembles_are_told_the_known_ones():
+    with pytest.raises(TypeError, match=r"argument 'jit'; known: batch_size, callbacks, check_data, x$"):
+        classifier().predict(X, jit=True)
+
+
 def test_targets_that_would_broadcast():
     for y in (X[:, 0], X[:, :2]):
         with pytest.raises(ValueError, match=r"`y` must have shape \(batch, 1\) like the prediction, got"):

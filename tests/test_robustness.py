@@ -122,6 +122,7 @@ def test_refused_arguments(make, words):
         ("mean_squared_error", "mse"),
         ("MeanAbsoluteError", "mae"),
         ("MSE", "mse"),
+        ("bce", "binary_cross_entropy"),
     ],
 )
 def test_names_from_elsewhere_are_recognised(loss, meant):

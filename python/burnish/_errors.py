@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import numbers
 import operator
 import re
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable
 
-__all__ = ["boolean", "choice", "integer", "named", "nearest", "number", "unknown"]
+__all__ = ["boolean", "choice", "hinted", "integer", "named", "nearest", "number", "unknown"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -22,18 +26,40 @@ def nearest(name: str, known: Iterable[str]) -> str:
     import difflib
 
     known = sorted(known)
+    short = [one for one in known if "_" in one and _initials(one) == name]
     plain = {_plain(one): one for one in known}
-    given = _plain(name)
-    initials = "".join(re.findall(r"(?:^|(?<=_))[a-z]|[A-Z]", name)).lower()
+    given, initials = _plain(name), _initials(name)
     parts = sorted(
         (one for one in plain if given and (one in given or given in one)), key=lambda one: abs(len(one) - len(given))
     )
     close = parts or [initials] * (initials in plain) or difflib.get_close_matches(given, plain, n=1)
-    return f"did you mean {plain[close[0]]!r}?" if close else f"known: {', '.join(known) or 'none'}"
+    meant = short or [plain[one] for one in close]
+    return f"did you mean {meant[0]!r}?" if meant else f"known: {', '.join(known) or 'none'}"
 
 
 def _plain(name: str) -> str:
     return name.lower().replace("_", "")
+
+
+def _initials(name: str) -> str:
+    """Return the first letters of a name's words: "mse" for "mean_squared_error" and "MeanSquaredError"."""
+    return "".join(re.findall(r"(?:^|(?<=_))[a-z]|[A-Z]", name)).lower()
+
+
+def hinted(method: Callable[P, R]) -> Callable[P, R]:
+    """Return a method that says of a keyword argument it does not have which one may be meant."""
+    code: Any = method.__code__  # type: ignore[attr-defined]
+    known: tuple[str, ...] = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
+
+    @functools.wraps(method)
+    def checked(*arguments: P.args, **options: P.kwargs) -> R:
+        for name in options:
+            if name not in known:
+                place = f"{method.__qualname__}() got an unexpected keyword argument {name!r}"
+                raise TypeError(f"{place}; {nearest(name, known)}")
+        return method(*arguments, **options)
+
+    return checked
 
 
 def unknown(argument: str, name: str, known: Iterable[str]) -> ValueError:

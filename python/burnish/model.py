@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from . import _compile, _freeze, _storage, _training
-from ._errors import choice
+from ._errors import choice, hinted
 from ._fit import close_group
 from ._node import has_nodes
 from ._runtime import Core
@@ -81,6 +81,7 @@ class Model(Layer):
             )
         return super().__call__(*inputs, training=training)
 
+    @hinted
     def compile(
         self,
         loss: Any,
@@ -173,6 +174,7 @@ class Model(Layer):
         core.compiled, core.learning_rate = compiled, compiled.learning_rate
         core.position.restart_updates()
 
+    @hinted
     def fit(
         self,
         x: Any,
@@ -265,12 +267,14 @@ class Model(Layer):
             augment=augment,
         )
 
+    @hinted
     def train_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Mapping[int, float] | None = None
     ) -> dict[str, float]:
         """Train on one batch; return its loss and metrics, as they were before the update."""
         return _training.train_on_batch(core_of(self), x, y, sample_weight, class_weight)
 
+    @hinted
     def evaluate(
         self,
         x: Any,
@@ -286,6 +290,7 @@ class Model(Layer):
             self, core_of(self), x, y, batch_size, sample_weight, callbacks, check_data=check_data
         )
 
+    @hinted
     def predict(self, x: Any, *, batch_size: int | None = None, callbacks: Any = (), check_data: bool = True) -> Any:
         """Return the outputs for arrays (a dataset, or an iterable of them): an array, or a tuple or dict of arrays."""
         return _training.predict(self, core_of(self), x, batch_size, callbacks, check_data=check_data)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, cast
 
 import numpy as np
 
-from .._errors import number
+from .._errors import hinted, number
 from .._structure import is_dict, is_sequence
 from ..schedules import Schedule, from_config
 from ..schedules.base import checked_rate
@@ -37,6 +37,10 @@ class Optimizer:
 
     name: ClassVar[str] = ""
     full_batch: ClassVar[bool] = False  # whether an update needs the whole set as one batch
+
+    def __init_subclass__(cls) -> None:
+        if "__init__" in vars(cls):
+            cls.__init__ = hinted(cls.__init__)
 
     def __init__(self, learning_rate: LearningRate, **hyperparameters: Any) -> None:
         self.learning_rate = checked_learning_rate(learning_rate)
