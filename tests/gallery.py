@@ -68,6 +68,13 @@ def mlp(outputs=1, activation="relu", width=32, depth=1, **options):
     return Sequential([*(Dense(width, activation=activation, **options) for _ in range(depth)), Dense(outputs)])
 
 
+def normalised(outputs=1, momentum=0.9, width=64):
+    def hidden():
+        return Dense(width), bn.layers.BatchNorm(momentum=momentum), bn.layers.Activation("relu")
+
+    return Sequential([*hidden(), *hidden(), Dense(outputs)])
+
+
 def examined(model, x, y=None, **options):
     """Train with the doctor watching; return the report."""
     doctor = bn.Doctor(verbose=0)
@@ -177,6 +184,14 @@ def learnt_by_heart_in_regression():
     model = mlp(width=128)
     model.compile(loss="mse", optimizer="adam", learning_rate=1e-2)
     return examined(model, x[:40], y[:40], epochs=60, validation_data=(x[40:], y[40:]))
+
+
+@case("statistics_behind")
+def statistics_that_remember_their_start(seed=0):
+    x, y = regression(rows=800, seed=seed)
+    model = normalised(momentum=0.99)
+    model.compile(loss="mse", optimizer="adam", learning_rate=1e-2)
+    return examined(model, x, y, epochs=3, validation_split=0.5)
 
 
 @case("one_class")
@@ -384,6 +399,14 @@ def normalised_layers():
     model = Sequential([Dense(32), bn.layers.BatchNorm(), bn.layers.Activation("relu"), Dense(32), Dense(3)])
     model.compile(loss="cross_entropy", optimizer="sgd", learning_rate=0.1, metrics=["accuracy"])
     return examined(model, x, y, epochs=10, validation_split=0.2)
+
+
+@case()
+def statistics_of_a_long_memory():
+    x, y = classes(rows=800)
+    model = normalised(3, momentum=0.99, width=32)
+    model.compile(loss="cross_entropy", optimizer="sgd", learning_rate=0.05, metrics=["accuracy"])
+    return examined(model, x, y, epochs=20, validation_split=0.2)
 
 
 @case()

@@ -141,6 +141,34 @@ def test_watching_changes_no_bit():
     assert trained([]) == trained([bn.Doctor(verbose=0)])
 
 
+def test_statistics_are_tried_on_a_copy():
+    x, y = gallery.regression(rows=800)
+
+    def trained(callbacks, **options):
+        model = gallery.normalised(momentum=0.99)
+        model.compile(loss="mse", learning_rate=0.01, **options)
+        model.fit(x, y, epochs=3, verbose=0, callbacks=callbacks, validation_split=0.5)
+        return {path: array.tolist() for path, array in model.parameters(buffers=True).items()}
+
+    doctor = bn.Doctor(verbose=0)
+    assert trained([]) == trained([doctor])
+    finding = doctor.report["statistics_behind"]
+    assert doctor.report.ailments == ["statistics_behind"]  # what they cause is no overfitting
+    assert finding.figures["val_loss_settled"] < 0.75 * finding.figures["val_loss"]
+    assert "momentum=0.74" in finding.remedies[0].code  # of 39 updates, the last ten or so
+    trained([doctor], ema=0.9)  # validation has other weights, which no copy has
+    assert "statistics_behind" not in doctor.report
+
+
+@pytest.mark.parametrize("momentum", [0.9, 0.99])
+def test_what_was_learnt_by_heart_is_not_the_statistics_fault(momentum):
+    x, y = gallery.classes(rows=300, apart=0.5)
+    model = gallery.normalised(3, momentum=momentum)
+    model.compile(loss="cross_entropy", learning_rate=0.01)
+    report = gallery.examined(model, x[:60], y[:60], epochs=20, validation_data=(x[60:], y[60:]))
+    assert report.ailments == ["overfitting"]
+
+
 def test_a_history_alone_is_examined():
     x, y = gallery.regression()
     model = gallery.mlp()

@@ -21,6 +21,7 @@ from ._figures import Figures
 from ._machine import Pace, few_updates, slow_input, small_batch
 from ._numbers import Diagnosis, not_finite
 from ._report import Finding, Report
+from ._statistics import Settled, settled, statistics_behind
 from ._training import TRAINING
 from ._weights import symmetric_units
 
@@ -109,8 +110,9 @@ class Doctor(Callback):
         self._take_diagnosis()
         if self.model.history is None:
             return
-        pace = None if core.run is None or self._diagnosis is not None else _pace(core.run)
-        self._examine(self.model.history, self.model, pace)
+        run = None if self._diagnosis is not None else core.run
+        tried = (None, None) if run is None else (_pace(run), settled(run))
+        self._examine(self.model.history, self.model, *tried)
         if self.verbose and self.report:
             print(self.report)
 
@@ -139,14 +141,16 @@ class Doctor(Callback):
         self._diagnosis, self._found = None, []
         if x is not None:
             self._found = examine_data(_given(x, y, validation_data, model))
-        return self._examine(history, model, None)
+        return self._examine(history, model)
 
-    def _examine(self, history: History, model: Model | None, pace: Pace | None) -> Report:
+    def _examine(
+        self, history: History, model: Model | None, pace: Pace | None = None, statistics: Settled | None = None
+    ) -> Report:
         figures = Figures(history)
         failure = not_finite(figures, self._diagnosis)
         # What broke off says nothing about gaps and paces; what led there, it does.
         several: list[Finding | None] = [failure, *(ailment(figures) for ailment in TRAINING)]
-        several += [slow_input(figures), small_batch(pace), few_updates(figures)]
+        several += [slow_input(figures), small_batch(pace), few_updates(figures), statistics_behind(statistics)]
         if model is not None and core_of(model).runtime is not None:
             several.append(symmetric_units(_trained_weights(model)))
         found = [*self._found, *(finding for finding in several if finding is not None)]
@@ -165,6 +169,7 @@ _EXPLAINS = {
     "not_finite": {"overfitting", "few_updates", "loss_not_falling", "oscillation", "updates_too_large"},
     "no_gradient": {"vanishing_gradients", "updates_too_small", "updates_too_large", "loss_not_falling"},
     "updates_too_small": {"loss_not_falling", "few_updates"},
+    "statistics_behind": {"overfitting"},
 }
 
 
