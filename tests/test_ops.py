@@ -642,6 +642,19 @@ def test_angles_of_the_whole_plane():
     np.testing.assert_allclose(ops.arctan2([3.0, -1.0], [0.0, -2.0]).numpy(), np.arctan2([3.0, -1.0], [0.0, -2.0]))
 
 
+def test_slopes_on_the_axes():
+    zero = bn.Tensor(np.zeros(1), requires_grad=True)
+    for name, slope in (("arcsinh", 1), ("arcsin", 1), ("arccos", -1), ("arctan", 1), ("arctanh", 1), ("sinh", 1)):
+        zero.zero_grad()
+        getattr(ops, name)(zero).sum().backward()
+        np.testing.assert_allclose(zero.grad.numpy(), [slope], err_msg=name)
+    y, x = np.array([2.0, -3.0, 0.0, -0.5]), np.array([0.0, 0.0, 4.0, -0.5])
+    up, right = bn.Tensor(y, requires_grad=True), bn.Tensor(x, requires_grad=True)
+    ops.arctan2(up, right).sum().backward()
+    np.testing.assert_allclose(up.grad.numpy(), x / (x**2 + y**2), atol=1e-15)
+    np.testing.assert_allclose(right.grad.numpy(), -y / (x**2 + y**2), atol=1e-15)
+
+
 @given(st.floats(-1, 1))
 def test_small_numbers_keep_their_digits(x):
     for name, reference in (("sinh", np.sinh), ("arcsinh", np.arcsinh), ("arctan", np.arctan), ("expm1", np.expm1)):

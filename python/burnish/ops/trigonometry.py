@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from functools import reduce
+from typing import Any
 
 from .._value import Operand, Value, apply, binary, cast
-from .elementwise import exp, expm1, log, log1p, reciprocal, sign, sqrt, square
+from .elementwise import exp, expm1, log, log1p, reciprocal, sqrt, square
 
 __all__ = ["arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "cosh", "sinh"]
 
@@ -27,9 +28,11 @@ def cosh(x: Operand) -> Value:
 
 
 def arcsinh(x: Operand) -> Value:
-    """Return the number whose hyperbolic sine is x; no gradient passes at 0 exactly."""
-    size = abs(cast(x, "float"))
-    return sign(x) * log1p(size + square(size) / (sqrt(square(size) + 1.0) + 1.0))
+    """Return the number whose hyperbolic sine is x."""
+    number = cast(x, "float")
+    size = _size(number)
+    result = log1p(size + square(size) / (sqrt(square(size) + 1.0) + 1.0))
+    return apply("where", number < 0.0, -result, result)
 
 
 def arccosh(x: Operand) -> Value:
@@ -69,9 +72,14 @@ def arctan2(y: Operand, x: Operand) -> Value:
     up, right = cast(y, "float"), cast(x, "float")  # by operators, an array goes where the other value is
     squares = right * right + up * up
     radius = sqrt(apply("where", squares > 0.0, squares, 1.0))
-    half = _arctan_of_at_most_one(up / (radius + abs(right)))
+    half = _arctan_of_at_most_one(up / (radius + _size(right)))
     behind = apply("where", up < 0.0, -math.pi, math.pi)
     return apply("where", right < 0.0, behind - 2.0 * half, 2.0 * half)
+
+
+def _size(x: Any) -> Any:
+    """Return |x|, whose slope at 0 is 1; an array goes where the other values are."""
+    return apply("where", x < 0.0, -x, x) if isinstance(x, Value) else abs(x)
 
 
 def _leg(x: Operand) -> Value:
