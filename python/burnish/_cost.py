@@ -10,7 +10,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from ._replay import needed
+from ._document import batches_in, needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -189,13 +189,7 @@ class _Shapes:
         """Note a value whose inputs are noted; `fields` describe the operation that makes it, if one does."""
         shape = self._shape(index)
         if None in shape:
-            self.multiples[index] = 1 if fields is None else self._multiple(shape, fields)
+            inputs: list[int] = [] if fields is None else fields["inputs"]
+            operands = [(self._shape(operand), self.multiples.get(operand, 1)) for operand in inputs]
+            self.multiples[index] = 1 if fields is None else batches_in(shape, fields, operands)
         self.lengths[index] = tuple(self.multiples[index] if n is None else n for n in shape)
-
-    def _multiple(self, shape: Sequence[int | None], fields: dict[str, Any]) -> int:
-        operands: list[int] = fields["inputs"]
-        if fields["operation"] == "reshape":
-            return math.prod(self.lengths[operands[0]]) // math.prod(n for n in shape if n is not None)
-        if fields["operation"] == "concatenate" and shape[fields["attributes"]["axis"]] is None:
-            return sum(self.multiples[operand] for operand in operands)
-        return max(self.multiples.get(operand, 1) for operand in operands)

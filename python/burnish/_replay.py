@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from ._document import constant_of, needed
 from ._symbol import Symbol, Trace
 from .ops.indexing import as_index
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-__all__ = ["constant_of", "needed", "replay_program"]
-
-_DTYPES = {"float": np.float64, "int": np.int32, "bool": np.bool_}
+__all__ = ["replay_program"]
 
 
 def replay_program(
@@ -38,18 +35,6 @@ def replay_program(
     for path, index in updates.items():
         trace.assign(path, values[index])
     return [values[index] for index in targets]
-
-
-def needed(items: Sequence[dict[str, Any]], wanted: Sequence[int]) -> list[int]:
-    """Return the places of the values that are needed for the wanted ones, these included, in order."""
-    found: set[int] = set()
-    pending = list(wanted)
-    while pending:
-        index = pending.pop()
-        if index not in found:
-            found.add(index)
-            pending.extend(items[index].get("apply", {}).get("inputs", ()))
-    return sorted(found)
 
 
 def _written(  # noqa: PLR0917
@@ -78,11 +63,3 @@ def _input(given: Symbol, fields: dict[str, Any], classes: Mapping[str, int | No
     if fields["kind"] != "int":
         return given * 1.0 if given.kind != "float" else given  # type: ignore[return-value]
     return as_index(given, classes.get(fields["name"]))  # type: ignore[return-value]
-
-
-def constant_of(fields: dict[str, Any]) -> Any:
-    """Return the numbers of a constant."""
-    import base64
-
-    numbers = np.frombuffer(base64.b64decode(fields["values"]), dtype="<f8")
-    return numbers.reshape(fields["shape"]).astype(_DTYPES[fields["kind"]])

@@ -11,8 +11,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .._document import batches_in, constant_of, needed
 from .._optional import required
-from .._replay import constant_of, needed
 from .._structure import flatten
 from ..tensor import Tensor
 from .batch_norm import batch_norm, normalized
@@ -144,21 +144,11 @@ class _Writer:
         self._name_outputs()
         return self._graph, inputs, {name: self._values[index] for name, index in self._targets.items()}
 
-    def _typed(self, index: int, source: str, fields: Mapping[str, Any]) -> _Value:
+    def _typed(self, index: int, source: str, fields: dict[str, Any]) -> _Value:
         shape = tuple(self._program.shape(index))
-        rows = self._rows(shape, fields) if source == "apply" else 1
+        operands = [(self._values[operand].shape, self._values[operand].rows) for operand in fields.get("inputs", ())]
+        rows = batches_in(shape, fields, operands) if source == "apply" else 1
         return _Value(shape, self._program.kind(index), rows)
-
-    def _rows(self, shape: Shape, fields: Mapping[str, Any]) -> int:
-        """Return what the batch is multiplied by in a shape."""
-        if None not in shape:
-            return 1
-        inputs = [self._values[index] for index in fields["inputs"]]
-        if fields["operation"] == "reshape":
-            return _count(inputs[0].shape) * inputs[0].rows // _count(shape)
-        free = [value.rows for value in inputs if None in value.shape]
-        joins = fields["operation"] == "concatenate" and shape[fields["attributes"].get("axis", 0)] is None
-        return sum(free) if joins else max(free)
 
     def _operand(self, index: int, source: str, fields: dict[str, Any]) -> Operand:
         shape, kind, _ = self._values[index]
@@ -208,13 +198,6 @@ class _Writer:
                 names[name] = wanted
         self._graph.rename(names)
         self._graph.prune(set(self._targets))
-
-
-def _count(shape: Shape) -> int:
-    count = 1
-    for length in shape:
-        count *= 1 if length is None else length
-    return count
 
 
 def _folded(node: Apply) -> Operand | None:

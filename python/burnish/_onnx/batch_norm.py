@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .._replay import constant_of
+from .._document import constant_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .._replay import needed
+from .._document import needed
 from .._structure import flatten
 
 if TYPE_CHECKING:
