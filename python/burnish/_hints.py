@@ -64,9 +64,10 @@ _ELSEWHERE = {
     "eq": "equal",
     "expand": "broadcast_to",
     "float": "cast",
-    "ge": "greater_equal",
     "gather": "take_along_axis",
+    "ge": "greater_equal",
     "gt": "greater",
+    "hstack": "concatenate",
     "int": "cast",
     "invert": "logical_not",
     "le": "less_equal",
@@ -85,12 +86,11 @@ _ELSEWHERE = {
     "var": "variance",
     "view": "reshape",
     "vstack": "concatenate",
-    "hstack": "concatenate",
 }
 _NUMBERS = frozenset({"cpu", "item", "tolist", "to_numpy"})
 
 
-def operation(name: str) -> str | None:
+def _operation(name: str) -> str | None:
     """Return the function of `bn.ops` that does what one of this name does elsewhere, if there is one."""
     from . import ops
 
@@ -100,7 +100,7 @@ def operation(name: str) -> str | None:
 
 def numpy_function(name: str) -> str:
     """Say what to use instead of a function of NumPy."""
-    use = operation(name) or "the functions of bn.ops"
+    use = _operation(name) or "the functions of bn.ops"
     return f"np.{name} computes numbers, and a value stands for those to come: use {use}"
 
 
@@ -109,7 +109,7 @@ def attribute(kind: str, name: str) -> str:
     text = f"{kind!r} object has no attribute {name!r}"
     if name in _NUMBERS:
         return f"{text}: {ARRAY}"
-    use = None if name.startswith("_") else operation(name)
+    use = None if name.startswith("_") else _operation(name)
     return f"{text}; use {use}(x, …)" if use else text
 
 

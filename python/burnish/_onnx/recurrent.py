@@ -129,35 +129,41 @@ def _loop(graph: Graph, node: Apply, cell: _Cell, parts: _Parts) -> str:
     x = graph.emit("Add", x, own) if own else x
     states = [graph.last(state) for state in parts.initial] or [_zeros(graph, parts)] * cell.states
     steps = [x] if parts.mask is None else [x, graph.last(parts.mask)]
-    factors = "" if parts.factors is None else graph.last(parts.factors)
-    body = graph.inner()
-    before = [body.input("float") for _ in states]
-    row = body.input("float")
-    mask = "" if parts.mask is None else body.emit("Unsqueeze", body.input("bool"), body.ints(1))
-    h = body.emit("Mul", before[0], factors) if factors else before[0]
-    product = body.emit("MatMul", h, graph.last(parts.recurrent_kernel))
-    product = body.emit("Add", product, apart) if apart else product
-    after = _STEPS[node.operation](body, node, row, product, before)
-    if mask:
-        after = [body.emit("Where", mask, new, old) for new, old in zip(after, before, strict=True)]
-    returns = node.attributes.get("returns", "last")
-    kept = [] if returns == "last" else [body.emit("Identity", state) for state in after]
-    kept = kept if returns == "states" else kept[:1]
-    body.outputs = [*after, *kept]
+    body = _body(graph, node, cell, parts, apart)
+    kept = len(body.outputs) - len(states)
     back = int(bool(node.attributes.get("go_backwards")))
     outputs = graph.emit_several(
         "Scan",
         *states,
         *steps,
-        outputs=[True] * (len(states) + len(kept)),
+        outputs=[True] * len(body.outputs),
         body=body,
         num_scan_inputs=len(steps),
         scan_input_axes=[1] * len(steps),
         scan_input_directions=[back] * len(steps),
-        **({"scan_output_axes": [1] * len(kept), "scan_output_directions": [back] * len(kept)} if kept else {}),
+        **({"scan_output_axes": [1] * kept, "scan_output_directions": [back] * kept} if kept else {}),
     )
     found = outputs[len(states) :] or outputs[:1]
     return found[0] if len(found) == 1 else graph.emit("Concat", *found, axis=2)
+
+
+def _body(graph: Graph, node: Apply, cell: _Cell, parts: _Parts, bias: str) -> Graph:
+    """Write a step: the states after it, and what is kept of each; `bias` is that of the product with the state."""
+    factors = "" if parts.factors is None else graph.last(parts.factors)
+    recurrent_kernel = graph.last(parts.recurrent_kernel)
+    body = graph.inner()
+    before = [body.input("float") for _ in range(cell.states)]
+    x = body.input("float")
+    mask = "" if parts.mask is None else body.emit("Unsqueeze", body.input("bool"), body.ints(1))
+    h = body.emit("Mul", before[0], factors) if factors else before[0]
+    product = body.emit("MatMul", h, recurrent_kernel)
+    product = body.emit("Add", product, bias) if bias else product
+    after = _STEPS[node.operation](body, node, x, product, before)
+    if mask:
+        after = [body.emit("Where", mask, new, old) for new, old in zip(after, before, strict=True)]
+    count = {"last": 0, "sequence": 1, "states": len(after)}[node.attributes.get("returns", "last")]
+    body.outputs = [*after, *(body.emit("Identity", state) for state in after[:count])]
+    return body
 
 
 def _loop_biases(graph: Graph, cell: _Cell, parts: _Parts) -> tuple[str, str]:

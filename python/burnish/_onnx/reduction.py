@@ -36,7 +36,7 @@ def _reduce(type_: str) -> Emit:
     return emit
 
 
-def _position(type_: str) -> Emit:
+def _place(type_: str) -> Emit:
     def emit(graph: Graph, node: Apply) -> str:
         x, axis = _along(graph, node.inputs[0], node)
         return graph.emit(type_, x, axis=axis, keepdims=0)
@@ -58,7 +58,7 @@ OPERATIONS: dict[str, Emit] = {
     "mean": _reduce("ReduceMean"),
     "max": _reduce("ReduceMax"),
     "min": _reduce("ReduceMin"),
-    "argmax": _position("ArgMax"),
-    "argmin": _position("ArgMin"),
+    "argmax": _place("ArgMax"),
+    "argmin": _place("ArgMin"),
     "logsumexp": _logsumexp,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import NamedTuple
 
@@ -17,8 +18,8 @@ _FORM = re.compile(r"([a-zA-Z]*)(?:,([a-zA-Z]*))?->([a-zA-Z]*)")
 def einsum(equation: str, a: Operand, b: Operand | None = None) -> Value:
     """Return the sum of products that letters for axes describe (Einstein's notation), as NumPy's `einsum`.
 
-    `"bij,bjk->bik"` multiplies matrices, `"bi,bj->bij"` is the outer product, `"bii->bi"` is not possible: a letter
-    stands once in each operand. The result is named (`->`); without it there is nothing to sum over.
+    `"bij,bjk->bik"` multiplies matrices, `"bi,bj->bij"` is the outer product. Of NumPy's forms these are left out: a
+    letter twice in one operand (`"bii->bi"`), a result that is not named (no `->`), `...`, more than two operands.
 
     Raises
     ------
@@ -32,7 +33,7 @@ def einsum(equation: str, a: Operand, b: Operand | None = None) -> Value:
     >>> bn.ops.einsum("bqd,bkd->bqk", np.ones((2, 3, 4)), np.ones((2, 5, 4))).shape
     (2, 3, 5)
     """
-    left, right, result = _parsed(equation, b is not None)
+    left, right, result = _parsed(equation, two=b is not None)
     lengths = _lengths(equation, [(left, shape_of(a))] + ([] if b is None else [(right, shape_of(b))]))
     first = _summed(_Named(cast(a, "float"), left), right + result)
     if b is None:
@@ -48,7 +49,7 @@ class _Named(NamedTuple):
     letters: str
 
 
-def _parsed(equation: str, two: bool) -> tuple[str, str, str]:  # noqa: FBT001
+def _parsed(equation: str, *, two: bool) -> tuple[str, str, str]:
     match = _FORM.fullmatch(equation.replace(" ", ""))
     if match is None or (match[2] is not None) != two:
         wanted = "'ab,bc->ac'" if two else "'ab->ba'"
@@ -105,12 +106,8 @@ def _grouped(operand: _Named, both: str, first: str, second: str, lengths: dict[
 
 
 def _together(group: list[int | None]) -> int | None:
-    length = 1
-    for n in group:
-        if n is None:
-            return None
-        length *= n
-    return length
+    known = [length for length in group if length is not None]
+    return math.prod(known) if len(known) == len(group) else None
 
 
 def _ordered(operand: _Named, letters: str) -> Value:
