@@ -309,23 +309,6 @@ def test_a_thousand_layers_are_made_and_named_in_no_time():
     assert time.process_time() - began < 2
 
 
-def test_a_terminal_without_the_bar_s_characters_gets_lines(monkeypatch, capsys):
-    import io
-    import sys
-
-    class Terminal(io.TextIOWrapper):
-        def isatty(self):
-            return True
-
-    terminal = Terminal(io.BytesIO(), encoding="ascii")
-    monkeypatch.setattr(sys, "stdout", terminal)
-    model = classifier()
-    model.fit(X, Y, verbose=1)
-    model.summary()
-    terminal.flush()
-    assert terminal.buffer.getvalue().startswith(b"epoch 1/1")
-
-
 def test_paths_may_be_bytes(tmp_path):
     model = classifier().build((None, 4))
     path = bytes(tmp_path / "model")

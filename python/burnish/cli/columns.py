@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._errors import choice
+from .table import is_number
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -241,17 +242,9 @@ def _numbered(feature: Feature, column: Any) -> Any:
 
 def _as_numbers(name: str, column: Any) -> Any:
     if column.dtype == object:
-        example = next((text for text in column if text is not None and not _is_float(text)), column[0])
+        example = next((text for text in column if text is not None and not is_number(text)), column[0])
         raise ValueError(f"column {name!r} must hold numbers as in training, got {example!r}")
     return column
-
-
-def _is_float(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _unknown(feature: Feature, texts: Collection[Any]) -> list[str]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["Table", "read_table"]
+__all__ = ["Table", "is_number", "read_table"]
 
 Column: TypeAlias = "npt.NDArray[Any]"
 
@@ -126,7 +126,7 @@ def _cells(rows: Iterable[tuple[int, list[str]]], *, header: bool) -> tuple[list
 
 def _names(row: list[str], *, header: bool) -> list[str]:
     names = [cell.strip() if header and cell.strip() else f"column_{index}" for index, cell in enumerate(row, 1)]
-    if header and all(_is_number(name) for name in names):
+    if header and all(is_number(name) for name in names):
         raise ValueError("line 1 must name the columns, got numbers; is there no header (--no-header)?")
     repeated = [name for name in names if names.count(name) > 1]
     if repeated:
@@ -134,7 +134,8 @@ def _names(row: list[str], *, header: bool) -> list[str]:
     return names
 
 
-def _is_number(cell: str) -> bool:
+def is_number(cell: str) -> bool:
+    """Say whether a text is a number."""
     try:
         float(cell)
     except ValueError:
