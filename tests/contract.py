@@ -1,6 +1,6 @@
 """Print what every operation, layer and loss keeps, a Markdown table for each family: `python tests/contract.py`.
 
-The cases are those of the tests (tests/test_ops.py, tests/test_contract.py). Each is held to: the shape that the
+The cases are those of the tests (tests/operation_cases.py, tests/test_contract.py). Each is held to: the shape that the
 program infers is the result's; float64 gradients are those of central differences; every device gives what the CPU
 does, two updates included; what is saved and loaded gives the same bits, and the same bits after another update;
 onnxruntime computes from the exported file what `predict` does. An operation, layer or loss without a case fails.
@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import operation_cases
 import test_contract
-import test_ops
 
 import burnish as bn
 from burnish import layers, losses
@@ -54,17 +54,17 @@ def distance(found, expected):
 
 
 def operations(folder):
-    for name, case in test_ops.CASES.items():
-        model, x = test_ops.modelled(case)
+    for name, case in operation_cases.CASES.items():
+        model, x = operation_cases.modelled(case)
         yield Row(
             name,
             shape_of(model, x),
-            test_ops.gradient_error(case),
+            operation_cases.gradient_error(case),
             [distance(eager(case, device), eager(case, "cpu")) for device in PRESENT],
             predicts_again(model, x, folder),
             None if name.partition(",")[0] in REFUSED else exported(model, x, folder),
         )
-    for name, function in test_ops.RANDOM.items():
+    for name, function in operation_cases.RANDOM.items():
         x = test_contract.VECTOR
 
         def between(function=function, **options):
@@ -76,7 +76,7 @@ def operations(folder):
 
 
 def eager(case, device):
-    return case.function(*test_ops.eager(case, "float32", device)).numpy()
+    return case.function(*operation_cases.eager(case, "float32", device)).numpy()
 
 
 def layers_between_others(folder):
@@ -207,10 +207,10 @@ def figure(error):
 
 def uncovered():
     """Names that no case covers."""
-    functions = {name.partition(",")[0] for name in test_ops.CASES} | set(test_ops.RANDOM)
+    functions = {name.partition(",")[0] for name in operation_cases.CASES} | set(operation_cases.RANDOM)
     return sorted(
         {
-            *(test_ops.operations_without_a_case() - set(test_ops.RANDOM)),
+            *(operation_cases.operations_without_a_case() - set(operation_cases.RANDOM)),
             *(set(bn.ops.__all__) - functions),
             *(set(layers.__all__) - {"Layer"} - set(test_contract.LAYERS)),
             *(set(losses.BY_NAME) - set(test_contract.TARGETS)),

@@ -20,7 +20,7 @@ def test_what_has_no_case_fails(monkeypatch, capsys):
     monkeypatch.delitem(contract.test_contract.TARGETS, "mse")
     monkeypatch.delitem(contract.test_contract.LAYERS, "Dense")
     for name in ("conv2d", "conv2d, grouped"):
-        monkeypatch.delitem(contract.test_ops.CASES, name)
+        monkeypatch.delitem(contract.operation_cases.CASES, name)
     monkeypatch.setattr(contract, "FAMILIES", {})
     assert contract.main([]) == 1
     assert capsys.readouterr().out == "Without a case: Dense, conv2d, mse\n"
