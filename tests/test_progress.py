@@ -1,6 +1,7 @@
 """What a fit shows, on a terminal, in a notebook and in a log."""
 
 import io
+import itertools
 import re
 import sys
 import types
@@ -163,7 +164,9 @@ def test_one_bar_is_enough(digits, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
-def test_a_bar_costs_few_drawings(digits, terminal, bar):
+def test_a_bar_costs_few_drawings(digits, terminal, bar, monkeypatch):
+    moments = itertools.count(step=0.001)
+    monkeypatch.setattr(module.time, "perf_counter", lambda: next(moments))
     with terminal:
         network().fit(
             *digits, batch_size=1, epochs=3, callbacks=[bn.callbacks.LambdaCallback(on_batch_end=lambda *_: None)]
