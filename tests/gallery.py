@@ -255,7 +255,7 @@ def slope_of_a_root_at_zero():
 @case("small_batch")
 def one_row_a_batch():
     x, y = classes(rows=400)
-    model = mlp(3, width=16)
+    model = mlp(3, width=4)
     model.compile(loss="cross_entropy", optimizer="sgd", learning_rate=1e-2)
     return examined(model, x, y, epochs=2, batch_size=1)
 
