@@ -76,7 +76,7 @@ def test_kills_while_saving_lose_no_checkpoint(tmp_path):
             taken.append(_snapshot.capture(core_of(self.model).run))
 
     model.fit(X, np.zeros((len(X), 300), np.float32), callbacks=Take(), verbose=0)
-    checkpoint, draw, count, halves = Checkpoint(tmp_path, 1, keep=2), random.Random(2), 0, 0
+    checkpoint, draw, count, halves, before = Checkpoint(tmp_path, 1, keep=2), random.Random(2), 0, 0, 0
     for _ in range(1000 if KILLS else 20):
         read, write = os.pipe()
 
@@ -96,14 +96,15 @@ def test_kills_while_saving_lose_no_checkpoint(tmp_path):
             assert f"step-{last:010d}" in " ".join(path.name for path in present)
             count = last + 1
         # A process killed between the new file and the removal of the old ones leaves one more.
-        assert len(present) <= 3
+        assert len(present) <= max(before, 2) + 1
+        before = len(present)
         for path in present:
             assert _snapshot.read(path).run["step"] == taken[0].run["step"]
     print(f"{halves} kills in the middle of a write, {count} checkpoints")
     checkpoint._write(taken[0]._replace(name=f"epoch-000000-step-{count:010d}.safetensors"))
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
-        path.name for path in _snapshot.checkpoints_in(tmp_path)
-    )
+    left = [path.name for path in _snapshot.checkpoints_in(tmp_path)]
+    assert len(left) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(left)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are sent otherwise")
