@@ -215,6 +215,7 @@ def test_operators_and_methods_are_numpys():
         (lambda x: ops.repeat(x, 0, 1), ValueError, "`repeats` must be an integer of at least 1"),
         (lambda x: ops.tril(x[0]), ValueError, "needs two axes"),
         (lambda x: ops.prod(np.zeros((2, 0))), ValueError, "no elements"),
+        (lambda x: ops.max_pool1d(x[None], 2, 0), ValueError, "strides and dilation must be at least 1"),
         (lambda x: x.backward(), ValueError, "requires_grad"),
     ],
 )

@@ -138,5 +138,9 @@ def attention(
 
 
 def _pool(operation: str, x: Operand, size: Pair, strides: Pair | None, padding: Padding) -> Value:
-    options = {"size": list(size), "strides": list(strides or size), "padding": [list(pair) for pair in padding]}
+    options = {
+        "size": list(size),
+        "strides": list(size if strides is None else strides),
+        "padding": [list(pair) for pair in padding],
+    }
     return apply(operation, cast(x, "float"), **options)

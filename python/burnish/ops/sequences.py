@@ -9,7 +9,7 @@ from .neural import avg_pool2d, conv2d, max_pool2d
 from .shaping import expand_dims, reshape, squeeze
 
 if TYPE_CHECKING:
-    from .neural import Pair
+    from .neural import Padding, Pair
 
 __all__ = ["avg_pool1d", "conv1d", "max_pool1d"]
 
@@ -45,9 +45,13 @@ def conv1d(
 
 def max_pool1d(x: Operand, size: int, stride: int | None = None, padding: Pair = (0, 0)) -> Value:
     """Return the largest element of each window of sequences, channels last; padding never wins."""
-    return squeeze(max_pool2d(expand_dims(x, 1), (1, size), (1, stride or size), ((0, 0), padding)), 1)
+    return squeeze(max_pool2d(expand_dims(x, 1), *_windows(size, stride, padding)), 1)
 
 
 def avg_pool1d(x: Operand, size: int, stride: int | None = None, padding: Pair = (0, 0)) -> Value:
     """Return the mean of each window of sequences, channels last; padding does not count."""
-    return squeeze(avg_pool2d(expand_dims(x, 1), (1, size), (1, stride or size), ((0, 0), padding)), 1)
+    return squeeze(avg_pool2d(expand_dims(x, 1), *_windows(size, stride, padding)), 1)
+
+
+def _windows(size: int, stride: int | None, padding: Pair) -> tuple[Pair, Pair, Padding]:
+    return (1, size), (1, size if stride is None else stride), ((0, 0), padding)
