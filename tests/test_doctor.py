@@ -160,6 +160,22 @@ def test_statistics_are_tried_on_a_copy():
     assert "statistics_behind" not in doctor.report
 
 
+def test_nothing_is_tried_when_a_fit_is_interrupted():
+    class Interrupts(bn.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 3:
+                raise KeyboardInterrupt
+
+    x, y = gallery.regression(rows=800)
+    model = gallery.normalised(momentum=0.99)
+    model.compile(loss="mse", learning_rate=0.01)
+    doctor = bn.Doctor(verbose=0)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(x, y, epochs=9, verbose=0, callbacks=[Interrupts(), doctor], validation_split=0.5)
+    assert len(model.history.epoch) == 3
+    assert "statistics_behind" not in doctor.report
+
+
 @pytest.mark.parametrize("momentum", [0.9, 0.99])
 def test_what_was_learnt_by_heart_is_not_the_statistics_fault(momentum):
     x, y = gallery.classes(rows=300, apart=0.5)

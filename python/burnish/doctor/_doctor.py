@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import time
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-import numpy as np
-
-from .._copy import copied_session
 from .._errors import boolean, integer
 from .._feed.arrays import named
 from .._feed.sources import ArraySource, BatchSource, unpack
@@ -21,8 +16,9 @@ from ._figures import Figures
 from ._machine import Pace, few_updates, slow_input, small_batch
 from ._numbers import Diagnosis, not_finite
 from ._report import Finding, Report
-from ._statistics import Settled, settled, statistics_behind
+from ._statistics import Settled, statistics_behind
 from ._training import TRAINING
+from ._trials import pace, settled
 from ._weights import symmetric_units
 
 if TYPE_CHECKING:
@@ -32,10 +28,6 @@ if TYPE_CHECKING:
     from ..model import Model
 
 __all__ = ["Doctor"]
-
-_GROWTH = 8  # a batch is compared with one this many times as large
-_MOST_BYTES = 1 << 28  # which must not take more than this: a diagnosis must not run out of memory
-_MEASURED = 1e-3  # seconds of small steps in a measurement, so that a call and a tick of the clock are little of it
 
 
 class Doctor(Callback):
@@ -111,7 +103,7 @@ class Doctor(Callback):
         if self.model.history is None:
             return
         run = None if self._diagnosis is not None else core.run
-        tried = (None, None) if run is None else (_pace(run), settled(run))
+        tried = (None, None) if run is None else (pace(run), settled(run))
         self._examine(self.model.history, self.model, *tried)
         if self.verbose and self.report:
             print(self.report)
@@ -144,13 +136,13 @@ class Doctor(Callback):
         return self._examine(history, model)
 
     def _examine(
-        self, history: History, model: Model | None, pace: Pace | None = None, statistics: Settled | None = None
+        self, history: History, model: Model | None, paces: Pace | None = None, statistics: Settled | None = None
     ) -> Report:
         figures = Figures(history)
         failure = not_finite(figures, self._diagnosis)
         # What broke off says nothing about gaps and paces; what led there, it does.
         several: list[Finding | None] = [failure, *(ailment(figures) for ailment in TRAINING)]
-        several += [slow_input(figures), small_batch(pace), few_updates(figures), statistics_behind(statistics)]
+        several += [slow_input(figures), small_batch(paces), few_updates(figures), statistics_behind(statistics)]
         if model is not None and core_of(model).runtime is not None:
             several.append(symmetric_units(_trained_weights(model)))
         found = [*self._found, *(finding for finding in several if finding is not None)]
@@ -213,48 +205,3 @@ def _given(x: Any, y: Any, validation_data: Any, model: Model | None) -> Sample:
         labels = frozenset(name for name in targets if name in runtime.built.classes)
     held_out = None if validation_data is None else named(unpack(validation_data, "`validation_data`")[0], "x")[0]
     return Sample(arrays, targets, held_out, labels)
-
-
-def _row_bytes(run: Run) -> int:
-    """Return about how much memory the values of one row take in a step."""
-    shapes = [shape for _, _, shape in run.runtime.built.program.nodes()]
-    return sum(8 * math.prod(length or 1 for length in shape) for shape in shapes)
-
-
-def _pace(run: Run) -> Pace | None:
-    """Time a batch of this fit and a larger one, on a copy; None where that says nothing."""
-    source = run.source
-    if not isinstance(source, ArraySource) or source.steps is None or source.steps < 8 * _GROWTH:
-        return None
-    if _GROWTH * source.batch_size * _row_bytes(run) > _MOST_BYTES:
-        return None
-    session = copied_session(run.runtime)
-    small, large = source.batch_size, _GROWTH * source.batch_size
-
-    def seconds(rows: int, steps: int) -> float:
-        began = _clocks()
-        session.train(
-            source.data.inputs,
-            np.resize(np.arange(rows, dtype=np.int64), rows * steps),
-            batch_size=rows,
-            learning_rates=np.zeros(steps),
-            sample_weight=source.data.weight,
-        )
-        wall, processors = np.subtract(_clocks(), began)
-        # What waits for a processor that other programs use takes long and computes little; a GPU computes elsewhere.
-        counts = session.device in ("cpu", "ndarray") and 0 < processors < wall
-        return float(processors if counts else wall) / steps
-
-    seconds(large, 1)  # makes what the first use of a batch size makes
-    steps = 1
-    while steps < 128 and steps * seconds(small, steps) < _MEASURED:  # a fit pays for a call once in many steps
-        steps *= 2
-    taken, until = list[tuple[float, float]](), time.perf_counter() + 50 * _MEASURED
-    while len(taken) < 9 or (len(taken) < 25 and time.perf_counter() < until):
-        taken.append((seconds(small, steps), seconds(large, steps)))
-    shorter, longer = np.median(taken, axis=0).tolist()
-    return small, shorter, large, longer
-
-
-def _clocks() -> tuple[float, float]:
-    return time.perf_counter(), time.process_time()
