@@ -5,10 +5,14 @@ import threading
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from killing import digest, train
 
 import burnish as bn
 from burnish._feed import stream
+
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 DEMANDED = [name for name in os.environ.get("BURNISH_TEST_DEVICES", "").split(",") if name]
 PRESENT = [device["name"].partition(":")[0] for device in bn.devices()]

@@ -118,7 +118,7 @@ def plateau(values, patience, cooldown, delta):
     return reduced
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.sampled_from([1.0, 2.0, 3.0, 2.95, float("nan")]), min_size=1, max_size=12),
     st.integers(0, 3),

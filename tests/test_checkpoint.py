@@ -282,7 +282,7 @@ def file(tmp_path_factory):
     return next((folder / "run").iterdir())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_a_flipped_bit_is_found(file, data):
     content = bytearray(file.read_bytes())
@@ -312,7 +312,7 @@ TREES = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(TREES)
 def test_trees_come_back(tree):
     plain, arrays = pack(tree, "run/x")

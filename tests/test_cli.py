@@ -446,7 +446,7 @@ def test_text_that_is_no_unicode(here):
         max_size=5,
     )
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_numbers_are_read_to_the_last_bit(tmp_path_factory, rows):
     path = write(tmp_path_factory.mktemp("t") / "t.csv", "abc", [[repr(cell) for cell in row] for row in rows])
     columns = read_table(path).columns
@@ -518,7 +518,7 @@ def test_the_task_is_guessed(target, task):
     st.floats(0.05, 0.4),
     st.integers(0, 1000),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_splits_are_stratified(labels, test, validation, seed):
     target = np.array(labels, float)
     parts = split_rows(target, "classification", test=test, validation=validation, seed=seed)

@@ -207,7 +207,7 @@ def test_several_inputs_are_changed_together():
         model.fit(x, Y, augment=lambda x, generator: {"a": x["a"]}, verbose=0)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(rows=st.integers(1, 60), batch_size=st.integers(1, 70), workers=st.integers(1, 3), shuffle=st.booleans())
 def test_every_row_is_read_once_an_epoch(rows, batch_size, workers, shuffle):
     x = np.arange(float(rows))[:, None]

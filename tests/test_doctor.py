@@ -199,7 +199,7 @@ def test_a_history_alone_is_examined():
 NUMBERS = [0.0, 1.0, -1.0, 1e-30, 1e30, np.nan, np.inf, -np.inf, 0.3]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(steps=st.integers(1, 60), epochs=st.integers(1, 6), kinds=st.integers(1, len(NUMBERS)), seed=st.integers(0, 999))
 def test_no_history_is_too_strange(steps, epochs, kinds, seed):
     generator = np.random.default_rng(seed)

@@ -92,7 +92,7 @@ def test_parquet_columns(parquet):
     assert y is None
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(window=st.integers(1, 300), seed=st.integers(0, 2**64 - 1), epoch=st.integers(0, 5))
 def test_windows_mix_whole_row_groups(tmp_path_factory, window, seed, epoch):
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
@@ -380,7 +380,7 @@ def test_lives_with_buckets_end_in_the_same_bits(tmp_path):
         assert array.tolist() == two.parameters()[path].tolist()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     lengths=st.lists(st.integers(1, 30), min_size=1, max_size=60),
     buckets=st.integers(1, 5),

@@ -106,7 +106,7 @@ def test_shuffled_epochs_take_every_row_once_in_the_order_of_seed_and_epoch(digi
     np.testing.assert_allclose(history.steps["loss"], losses, rtol=1e-10)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(rows=st.integers(1, 40), size=st.integers(1, 20), accumulate=st.integers(1, 4), seed=st.integers(0, 99))
 def test_accumulating_is_one_larger_batch(rows, size, accumulate, seed):
     generator = np.random.default_rng(seed)

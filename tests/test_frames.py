@@ -194,7 +194,7 @@ def test_a_frame_of_one_type_is_not_copied():
     assert np.shares_memory(as_array(frame, "x"), frame.to_numpy())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     columns=st.dictionaries(
         st.text(st.characters(codec="ascii", categories=["L"]), min_size=1, max_size=4),

@@ -79,7 +79,7 @@ def test_central_differences_are_those_of_a_plain_loop(widths, activation, loss,
         np.testing.assert_allclose(found[path], slopes, rtol=1e-7, atol=2e-9, err_msg=path)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     widths=st.lists(st.integers(1, 40), min_size=2, max_size=4),
     rows=st.integers(1, 40),

@@ -170,7 +170,7 @@ def test_bidirectional_takes_the_states_of_both_layers(rng):
     np.testing.assert_allclose(found, np.concatenate(halves, 1), rtol=1e-10, atol=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     kind=st.sampled_from(list(KINDS)),
     sizes=st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(1, 3), st.integers(1, 4)),

@@ -170,7 +170,7 @@ EVERY = [
     join([0.1, warmup(2, then=0.2), Exponential(0.1, 0.9)], [4, 12]),
     0.5 * CosineAnnealing(0.1, 20),
 ]
-several = settings(deadline=None, max_examples=40)  # a busy machine is slow
+several = settings(max_examples=40)
 names = pytest.mark.parametrize("schedule", EVERY, ids=repr)
 
 

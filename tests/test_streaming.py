@@ -166,7 +166,7 @@ def test_what_the_file_does_not_tell_is_read_in_place(streamed, tmp_path, name):
     same(outcome(x, Y), outcome(np.array(x), Y))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_rows_of_any_view(tmp_path_factory, data):
     shape = data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=3).map(tuple))

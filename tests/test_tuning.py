@@ -80,7 +80,7 @@ def test_the_rate_found_trains(optimizer, noise):
     assert len(found.losses) == len(found.rates) < 300
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     valley=st.floats(-4.0, -1.0),
     noise=st.sampled_from([0.0, 0.01, 0.05, 0.1]),
@@ -97,7 +97,7 @@ def test_a_valley_is_read_off_a_noisy_curve_whatever_its_scale(valley, noise, sc
     assert abs(np.log10(reading.rate) - valley) < 1.0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10**6), noise=st.floats(1e-3, 0.5))
 def test_noise_alone_gives_no_rate(seed, noise):
     losses = 1.0 + noise * np.random.default_rng(seed).normal(size=300)
@@ -157,7 +157,7 @@ def test_running_out_of_memory_ends_the_child_alone():
         bn.tuning.find_batch_size(model, x, y, memory=1000)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rows=st.integers(2, 200),
     folds=st.integers(2, 10),

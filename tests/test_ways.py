@@ -216,7 +216,7 @@ PARTS = {
 }
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.lists(st.sampled_from(sorted(PARTS)), min_size=1, max_size=5))
 def test_any_chain(names):
     results = []
