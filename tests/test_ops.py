@@ -263,6 +263,21 @@ def test_small_numbers_keep_their_digits(x):
         np.testing.assert_allclose(getattr(ops, name)(bn.Tensor([x])).numpy(), reference([x]), rtol=4e-15, atol=1e-300)
 
 
+def test_numbers_whose_squares_overflow_or_vanish():
+    large = np.float32([1e18, 1e20, 1e38])
+    x = bn.Tensor(np.concatenate([large, -large]), requires_grad=True)
+    value = ops.arcsinh(x)
+    np.testing.assert_allclose(value.numpy(), np.arcsinh(x.numpy().astype(float)), rtol=1e-6)
+    value.sum().backward()
+    np.testing.assert_allclose(x.grad.numpy(), 1 / np.tile(large, 2), rtol=1e-5)
+    np.testing.assert_allclose(ops.arccosh(bn.Tensor(large)).numpy(), np.arccosh(large.astype(float)), rtol=1e-6)
+    for size in np.float32([1e-30, 1e20, 1e38]):
+        y, x = np.float32([[1, 1, -2, 0.5], [1, -3, 0.1, -1]]) * size
+        np.testing.assert_allclose(ops.arctan2(bn.Tensor(y), bn.Tensor(x)).numpy(), np.arctan2(y, x), rtol=1e-6)
+    near = np.float32([1, 1 + 1e-6, 1.001])
+    np.testing.assert_allclose(ops.arccosh(bn.Tensor(near)).numpy(), np.arccosh(near.astype(float)), rtol=1e-6)
+
+
 def test_the_slope_of_the_norm_at_zero_is_zero():
     x = bn.Tensor(np.zeros((2, 3)), requires_grad=True)
     (ops.norm(x, -1).sum() + ops.normalize(x).sum()).backward()

@@ -7,7 +7,7 @@ from functools import reduce
 from typing import Any
 
 from .._value import Operand, Value, apply, binary, cast
-from .elementwise import exp, expm1, log, log1p, reciprocal, sqrt, square
+from .elementwise import exp, expm1, log1p, reciprocal, sqrt, square
 
 __all__ = ["arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "cosh", "sinh"]
 
@@ -31,14 +31,16 @@ def arcsinh(x: Operand) -> Value:
     """Return the number whose hyperbolic sine is x."""
     number = cast(x, "float")
     size = _size(number)
-    result = log1p(size + square(size) / (sqrt(square(size) + 1.0) + 1.0))
+    scale = apply("stop_gradient", binary("maximum", size, 1.0))  # squares of what is divided by it do not overflow
+    root = scale * sqrt(square(size / scale) + square(reciprocal(scale)))
+    result = log1p(size + size * (size / (root + 1.0)))
     return apply("where", number < 0.0, -result, result)
 
 
 def arccosh(x: Operand) -> Value:
     """Return the number of at least 0 whose hyperbolic cosine is x ≥ 1."""
-    x = cast(x, "float")
-    return log(binary("add", x, sqrt(binary("subtract", square(x), 1.0))))
+    above = binary("subtract", cast(x, "float"), 1.0)
+    return log1p(above + sqrt(above) * sqrt(above + 2.0))
 
 
 def arctanh(x: Operand) -> Value:
@@ -70,6 +72,9 @@ def arccos(x: Operand) -> Value:
 def arctan2(y: Operand, x: Operand) -> Value:
     """Return the angle between -π and π of the point (x, y) of the plane, 0 at its origin."""
     up, right = cast(y, "float"), cast(x, "float")  # by operators, an array goes where the other value is
+    scale = apply("stop_gradient", binary("maximum", abs(up), abs(right)))  # of which the angle does not depend
+    scale = apply("where", scale > 0.0, scale, 1.0)
+    up, right = up / scale, right / scale
     squares = right * right + up * up
     radius = sqrt(apply("where", squares > 0.0, squares, 1.0))
     half = _arctan_of_at_most_one(up / (radius + _size(right)))
@@ -77,9 +82,9 @@ def arctan2(y: Operand, x: Operand) -> Value:
     return apply("where", right < 0.0, behind - 2.0 * half, 2.0 * half)
 
 
-def _size(x: Any) -> Any:
-    """Return |x|, whose slope at 0 is 1; an array goes where the other values are."""
-    return apply("where", x < 0.0, -x, x) if isinstance(x, Value) else abs(x)
+def _size(x: Any) -> Value:
+    """Return |x|, whose slope at 0 is 1."""
+    return apply("where", x < 0.0, -x, x)
 
 
 def _leg(x: Operand) -> Value:
