@@ -10,6 +10,7 @@ mod device;
 mod error;
 pub mod gradient;
 mod interrupt;
+mod memory;
 mod number;
 pub mod ops;
 pub mod optimizer;

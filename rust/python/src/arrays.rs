@@ -87,7 +87,7 @@ impl HostArray {
             }
             _ => Values::F32(fetch(parts.into_iter().map(|part| part.cast(DType::F32)).collect())?),
         };
-        Ok(Self { values, shape })
+        Ok(Self { values, shape: shape.into() })
     }
 
     /// The array; its memory is the vector's.

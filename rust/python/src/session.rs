@@ -327,15 +327,8 @@ fn matrix(py: Python<'_>, values: Vec<f64>, shape: [usize; 2]) -> PyResult<Array
 }
 
 /// What updates did to each parameter: a row an update, a column a parameter.
-fn movements<'py>(py: Python<'py>, rows: &[Vec<Movement>], columns: usize) -> PyResult<[(String, Array<'py>); 2]> {
-    let table = |value: fn(&Movement) -> f64| {
-        let none = std::iter::repeat_n(f64::NAN, columns);
-        let row = |row: &Vec<Movement>| match row.is_empty() {
-            true => none.clone().collect::<Vec<f64>>(),
-            false => row.iter().map(value).collect(),
-        };
-        matrix(py, rows.iter().flat_map(row).collect(), [rows.len(), columns])
-    };
+fn movements<'py>(py: Python<'py>, rows: &[Movement], shape: [usize; 2]) -> PyResult<[(String, Array<'py>); 2]> {
+    let table = |value: fn(&Movement) -> f64| matrix(py, rows.iter().map(value).collect(), shape);
     Ok([
         ("parameters.gradient_norm".to_owned(), table(|movement| movement.gradient_norm)?),
         ("parameters.update_ratio".to_owned(), table(|movement| movement.update_ratio)?),
@@ -360,7 +353,7 @@ fn activations(py: Python<'_>, seen: Vec<(usize, Vec<Zeros>)>) -> PyResult<[(Str
 fn update_dict(py: Python<'_>, update: Update) -> PyResult<types::Arrays<'_>> {
     let Update { gradient_norm, update_ratio, finite, parameters } = update;
     let columns = parameters.len();
-    let mut all: BTreeMap<String, Array<'_>> = movements(py, &[parameters], columns)?.into();
+    let mut all: BTreeMap<String, Array<'_>> = movements(py, &parameters, [1, columns])?.into();
     all.insert("gradient_norm".to_owned(), column(py, vec![gradient_norm]));
     all.insert("update_ratio".to_owned(), column(py, vec![update_ratio]));
     all.insert("finite".to_owned(), Array(PyArray1::from_vec(py, vec![finite]).as_untyped().clone()));
@@ -382,7 +375,7 @@ fn records_dict(py: Python<'_>, records: Records, parameters: usize) -> PyResult
     } = records;
     let mut all: BTreeMap<String, Array<'_>> =
         metrics.into_iter().map(|(name, means)| (name, column(py, means))).collect();
-    all.extend(movements(py, &rows, parameters)?);
+    all.extend(movements(py, &rows, [loss.len(), parameters])?);
     all.extend(activations(py, seen)?);
     for (name, values) in [
         ("learning_rate", learning_rate),

@@ -51,7 +51,7 @@ impl Tensor {
     /// The lengths of the axes.
     #[getter]
     fn shape(&self) -> PyResult<Shape<usize>> {
-        Ok(Shape(self.variable()?.tensor.shape()))
+        Ok(Shape(self.variable()?.tensor.shape().to_vec()))
     }
 
     /// NumPy's name of the element type.

@@ -4,7 +4,8 @@
 use rayon::prelude::*;
 
 use super::gemm::{Matrix, gemm_serial_strided, gemm_strided};
-use super::{uninitialised, vectorised};
+use super::vectorised;
+use crate::memory::Block;
 use crate::ops::{chunk_total, dot, row_max};
 use crate::tensor::Real;
 
@@ -144,10 +145,11 @@ pub(crate) fn forward<E: Real>(
     rows: Rows<'_, E>,
     [query, key, value]: [&[E]; 3],
     factors: Option<&[E]>,
-) -> (Vec<E>, Vec<E>) {
+) -> (Block<E>, Block<E>) {
     let Sizes { batch, heads, time, places, width, depth } = *sizes;
     let [of_query, of_key, of_value, of_output, of_weights] = sizes.samples();
-    let (mut y, mut weights) = (uninitialised::<E>(batch * of_output), uninitialised::<E>(batch * of_weights));
+    let (mut y, mut weights) =
+        (Block::<E>::uninitialised(batch * of_output), Block::<E>::uninitialised(batch * of_weights));
     let samples = y.par_chunks_mut(of_output.max(1)).zip(weights.par_chunks_mut(of_weights.max(1))).enumerate();
     samples.for_each(|(sample, (y, weights))| {
         let [query, key, value] = [(query, of_query), (key, of_key), (value, of_value)]
@@ -184,13 +186,13 @@ pub(crate) fn backward<E: Real>(
     weights: &[E],
     factors: Option<&[E]>,
     gradient: &[E],
-) -> [Vec<E>; 3] {
+) -> [Block<E>; 3] {
     let Sizes { batch, heads, time, places, width, depth } = *sizes;
     let [of_query, of_key, of_value, of_output, of_weights] = sizes.samples();
     if time == 0 {
-        return [of_query, of_key, of_value].map(|count| vec![E::default(); batch * count]);
+        return [of_query, of_key, of_value].map(|count| Block::full(batch * count, E::default()));
     }
-    let mut found = [of_query, of_key, of_value].map(|count| uninitialised::<E>(batch * count));
+    let mut found = [of_query, of_key, of_value].map(|count| Block::<E>::uninitialised(batch * count));
     let [dquery, dkey, dvalue] = &mut found;
     let samples = dquery
         .par_chunks_mut(of_query.max(1))
@@ -200,7 +202,7 @@ pub(crate) fn backward<E: Real>(
         let of = |values, count: usize| -> &[E] { &<&[E]>::clone(&values)[sample * count..][..count] };
         let (query, key, value, gradient) =
             (of(query, of_query), of(key, of_key), of(value, of_value), of(gradient, of_output));
-        let (mut slopes, mut dropped) = (uninitialised::<E>(time * places), Vec::new());
+        let (mut slopes, mut dropped) = (Block::<E>::uninitialised(time * places), Vec::new());
         for (index, weights) in of(weights, of_weights).chunks_exact(time * places).enumerate() {
             let start = (sample * heads + index) * time * places;
             let (g, values) = (head(gradient, index, heads, depth), head(value, index, heads, depth));

@@ -3,9 +3,11 @@
 
 use rayon::prelude::*;
 
+use super::direct::Direct;
 use super::gemm::{Matrix, gemm_serial};
 use super::grouped::Grouped;
-use super::{uninitialised, vectorised};
+use super::vectorised;
+use crate::memory::Block;
 use crate::ops::Window;
 use crate::tensor::Real;
 
@@ -55,6 +57,11 @@ impl Sizes {
     fn tile_rows<E>(&self) -> usize {
         let row = self.output[1] * self.patch() * size_of::<E>();
         (TILE_BYTES / row.max(1)).clamp(1, self.output[0].max(1))
+    }
+
+    /// Room for the patches of a tile.
+    fn patches<E: Real>(&self) -> Block<E> {
+        Block::uninitialised(self.tile_rows::<E>() * self.output[1] * self.patch())
     }
 
     /// The kernel of a group: `[patch, group_filters]` inside `[kh, kw, in/groups, filters]`.
@@ -158,19 +165,25 @@ pub(crate) fn forward<E: Real>(
     kernel: &[E],
     bias: Option<&[E]>,
     activate: impl Fn(&mut [E]) + Sync,
-) -> Vec<E> {
+) -> Block<E> {
     let (image, output) = (sizes.image(), sizes.pixels() * sizes.filters);
     let batch = x.len() / image.max(1);
-    let mut y = uninitialised::<E>(batch * output);
+    let mut y = Block::<E>::uninitialised(batch * output);
     let images = sizes.images_a_thread(batch);
-    let grouped = Grouped::of(sizes);
+    let (grouped, direct) = (Grouped::of(sizes), Direct::of(sizes));
     y.par_chunks_mut((images * output).max(1)).zip(x.par_chunks((images * image).max(1))).for_each(|(y, x)| {
-        let rows = sizes.tile_rows::<E>();
-        let mut patches = uninitialised::<E>(rows * sizes.output[1] * sizes.patch());
+        let mut room = direct.map_or_else(|| sizes.patches(), |direct| direct.room());
         for (y, x) in y.chunks_exact_mut(output).zip(x.chunks_exact(image)) {
-            match &grouped {
-                Some(grouped) => grouped.forward(x, kernel, bias, y),
-                None => forward_image(sizes, x, kernel, bias, &mut patches, y),
+            if let Some(grouped) = &grouped {
+                grouped.forward(x, kernel, bias, y);
+            } else {
+                if let Some(bias) = bias {
+                    y.chunks_exact_mut(sizes.filters).for_each(|pixel| copy_run(pixel, bias));
+                }
+                match &direct {
+                    Some(direct) => direct.forward(direct.framed(x, &mut room), kernel, bias.is_some(), y),
+                    None => forward_image(sizes, x, kernel, bias.is_some(), &mut room, y),
+                }
             }
             activate(y);
         }
@@ -178,10 +191,8 @@ pub(crate) fn forward<E: Real>(
     y
 }
 
-fn forward_image<E: Real>(sizes: &Sizes, x: &[E], kernel: &[E], bias: Option<&[E]>, patches: &mut [E], y: &mut [E]) {
-    if let Some(bias) = bias {
-        y.chunks_exact_mut(sizes.filters).for_each(|pixel| copy_run(pixel, bias));
-    }
+/// The output of one image by way of its patches, added to what is there if `started`.
+fn forward_image<E: Real>(sizes: &Sizes, x: &[E], kernel: &[E], started: bool, patches: &mut [E], y: &mut [E]) {
     for_tiles::<E>(sizes, |group, rows| {
         let pixels = rows.len() * sizes.output[1];
         let patches = &mut patches[..pixels * sizes.patch()];
@@ -190,7 +201,7 @@ fn forward_image<E: Real>(sizes: &Sizes, x: &[E], kernel: &[E], bias: Option<&[E
         super::gemm::gemm_serial_strided(
             &mut y[start..],
             sizes.filters,
-            bias.is_some(),
+            started,
             Matrix::rows(patches, sizes.patch()),
             sizes.kernel(kernel, group),
             [pixels, sizes.patch(), sizes.group_filters()],
@@ -214,48 +225,77 @@ pub(crate) fn backward<E: Real>(
     kernel: &[E],
     gradient: &[E],
     wanted: [bool; 2],
-) -> (Option<Vec<E>>, Option<Vec<E>>) {
+) -> (Option<Block<E>>, Option<Block<E>>) {
     let (image, output) = (sizes.image(), sizes.pixels() * sizes.filters);
     let batch = x.len() / image.max(1);
     let images = batch.div_ceil((PARTIAL_ELEMENTS / kernel.len().max(1)).clamp(4, 32)).max(1);
-    let mut dx = if wanted[0] { vec![E::default(); x.len()] } else { Vec::new() };
-    let mut pieces: Vec<&mut [E]> = if wanted[0] {
-        dx.chunks_mut((images * image).max(1)).collect()
-    } else {
-        (0..batch.div_ceil(images)).map(|_| &mut [][..]).collect()
-    };
-    let kernels: Vec<Vec<E>> = pieces
-        .par_iter_mut()
-        .zip(x.par_chunks((images * image).max(1)))
-        .zip(gradient.par_chunks((images * output).max(1)))
-        .map(|((dx, x), gradient)| backward_images(sizes, x, kernel, gradient, dx, wanted))
-        .collect();
+    let shares = if output == 0 { 0 } else { batch.div_ceil(images) };
+    let zeros = |wanted: bool, count: usize| Block::full(if wanted { count } else { 0 }, E::default());
+    let mut dx = zeros(wanted[0], x.len());
+    let mut kernels = zeros(wanted[1], shares * kernel.len());
+    let steps = [images * image, kernel.len()];
+    for_shares(0..shares, [&mut dx, &mut kernels], steps, &|share, [dx, dkernel]| {
+        let [x, gradient] = [(x, image), (gradient, output)]
+            .map(|(values, length)| &values[share * images * length..values.len().min((share + 1) * images * length)]);
+        backward_images(sizes, x, kernel, gradient, dx, dkernel);
+    });
     let dkernel = wanted[1].then(|| {
-        let mut kernels = kernels.into_iter();
-        let mut sum = kernels.next().unwrap_or_else(|| vec![E::default(); kernel.len()]);
-        kernels.for_each(|piece| add_run(&mut sum, &piece));
+        let mut sum = zeros(true, kernel.len());
+        kernels.chunks_exact(kernel.len().max(1)).for_each(|part| add_run(&mut sum, part));
         sum
     });
     (wanted[0].then_some(dx), dkernel)
 }
 
-fn backward_images<E: Real>(
-    sizes: &Sizes,
-    x: &[E],
-    kernel: &[E],
-    gradient: &[E],
-    dx: &mut [E],
-    wanted: [bool; 2],
-) -> Vec<E> {
+/// `body(share, its pieces)` for each share, which has so many elements of each array (none of one that is empty), in parallel.
+fn for_shares<E: Real>(
+    shares: std::ops::Range<usize>,
+    arrays: [&mut [E]; 2],
+    steps: [usize; 2],
+    body: &(impl Fn(usize, [&mut [E]; 2]) + Sync),
+) {
+    match shares.len() {
+        0 => {}
+        1 => body(shares.start, arrays),
+        count => {
+            let half = count / 2;
+            let [(a, a_rest), (b, b_rest)] = {
+                let [a, b] = arrays;
+                let at = [(half * steps[0]).min(a.len()), (half * steps[1]).min(b.len())];
+                [a.split_at_mut(at[0]), b.split_at_mut(at[1])]
+            };
+            let middle = shares.start + half;
+            rayon::join(
+                || for_shares(shares.start..middle, [a, b], steps, body),
+                || for_shares(middle..shares.end, [a_rest, b_rest], steps, body),
+            );
+        }
+    }
+}
+
+/// Adds the gradients from some images to those that are wanted, which have elements.
+fn backward_images<E: Real>(sizes: &Sizes, x: &[E], kernel: &[E], gradient: &[E], dx: &mut [E], dkernel: &mut [E]) {
+    let wanted = [!dx.is_empty(), !dkernel.is_empty()];
     let (image, output) = (sizes.image(), sizes.pixels() * sizes.filters);
-    let rows = sizes.tile_rows::<E>();
-    let mut patches = uninitialised::<E>(rows * sizes.output[1] * sizes.patch());
-    let mut dkernel = vec![E::default(); if wanted[1] { kernel.len() } else { 0 }];
     let grouped = Grouped::of(sizes);
+    if grouped.is_none()
+        && let Some(direct) = Direct::of(sizes)
+        && let Some(transposed) = direct.transposed().map(Some).or((!wanted[0]).then_some(None))
+    {
+        return backward_direct(
+            &direct,
+            transposed.as_ref(),
+            [x.chunks_exact(image), gradient.chunks_exact(output)],
+            kernel,
+            dx,
+            dkernel,
+        );
+    }
+    let mut patches = sizes.patches::<E>();
     for (index, (x, gradient)) in x.chunks_exact(image).zip(gradient.chunks_exact(output)).enumerate() {
         if let Some(grouped) = &grouped {
             if wanted[1] {
-                grouped.kernel_gradient(x, gradient, &mut dkernel);
+                grouped.kernel_gradient(x, gradient, dkernel);
             }
             if wanted[0] {
                 grouped.input_gradient(gradient, kernel, &mut dx[index * image..(index + 1) * image]);
@@ -291,5 +331,29 @@ fn backward_images<E: Real>(
             }
         });
     }
-    dkernel
+}
+
+/// [`backward_images`] by [`Direct`] products.
+fn backward_direct<E: Real>(
+    direct: &Direct,
+    transposed: Option<&Direct>,
+    [x, gradient]: [std::slice::ChunksExact<'_, E>; 2],
+    kernel: &[E],
+    dx: &mut [E],
+    dkernel: &mut [E],
+) {
+    let (mut room, mut wide) = (direct.room(), direct.wide_room());
+    if !dkernel.is_empty() {
+        for (x, gradient) in x.zip(gradient.clone()) {
+            direct.kernel_gradient(direct.framed(x, &mut room), gradient, &mut wide, dkernel);
+        }
+    }
+    let Some(transposed) = transposed.filter(|_| !dx.is_empty()) else {
+        return;
+    };
+    let (turned, mut room) = (direct.turned(kernel), transposed.room());
+    let image = dx.len() / gradient.len();
+    for (dx, gradient) in dx.chunks_exact_mut(image).zip(gradient) {
+        transposed.forward(transposed.framed(gradient, &mut room), &turned, false, dx);
+    }
 }

@@ -1,5 +1,7 @@
 //! Matrix products over strided slices.
 
+use super::kernel::{ACROSS, MOST_ROWS, Tile, tile_rows};
+use crate::memory::Block;
 use crate::tensor::Real;
 
 /// Multiply-adds below which one thread is faster (measured on MLP sizes).
@@ -43,8 +45,8 @@ pub fn gemm_strided<E: Real>(
     sizes: [usize; 3],
 ) {
     let work: usize = sizes.iter().product();
-    let parallelism = if work >= PARALLEL_WORK { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
-    gemm_with(out, row_stride, accumulate, a, b, sizes, parallelism);
+    let threads = if work >= PARALLEL_WORK { rayon::current_num_threads() } else { 1 };
+    gemm_with(out, row_stride, accumulate, a, b, sizes, threads);
 }
 
 /// [`gemm`] on the calling thread alone, for callers that split the work themselves.
@@ -61,8 +63,14 @@ pub fn gemm_serial_strided<E: Real>(
     b: Matrix<'_, E>,
     sizes: [usize; 3],
 ) {
-    gemm_with(out, row_stride, accumulate, a, b, sizes, gemm::Parallelism::None);
+    gemm_with(out, row_stride, accumulate, a, b, sizes, 1);
 }
+
+/// Terms that one pass adds to each sum: as many rows of a panel of `b` as the first cache holds.
+const DEPTH: usize = 512;
+
+/// Rows of `a` from which on a panel of `b` is copied together first.
+const MANY_ROWS: usize = 256;
 
 fn gemm_with<E: Real>(
     out: &mut [E],
@@ -71,38 +79,171 @@ fn gemm_with<E: Real>(
     a: Matrix<'_, E>,
     b: Matrix<'_, E>,
     [m, k, n]: [usize; 3],
-    parallelism: gemm::Parallelism,
+    threads: usize,
 ) {
     if m == 0 || n == 0 {
         return;
     }
     let room = (m - 1) * out_stride + n;
     assert!(out_stride >= n && out.len() >= room && holds(a, m, k) && holds(b, k, n), "matrix outside its storage");
-    let (zero, one) = (E::from_f64(0.0), E::from_f64(1.0));
-    let keep = if accumulate { one } else { zero };
-    // SAFETY: the assertion above keeps every index inside the three slices; `out` is exclusively borrowed.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            out.as_mut_ptr(),
-            1,
-            out_stride as isize,
-            accumulate,
-            a.values.as_ptr(),
-            a.column_stride,
-            a.row_stride,
-            b.values.as_ptr(),
-            b.column_stride,
-            b.row_stride,
-            keep,
-            one,
-            false,
-            false,
-            false,
-            parallelism,
-        );
+    if k == 0 && !accumulate {
+        return out.chunks_mut(out_stride).for_each(|row| row[..n].fill(E::default()));
+    }
+    let product = Product {
+        out: out.as_mut_ptr(),
+        out_step: out_stride as isize,
+        a: a.values.as_ptr(),
+        a_steps: [a.row_stride, a.column_stride],
+        b: b.values.as_ptr(),
+        b_steps: [b.row_stride, b.column_stride],
+        sizes: [m, k, n],
+        accumulate,
+        pack: b.column_stride != 1 && n > 1 || m >= MANY_ROWS,
+    };
+    product.shared_out(threads);
+}
+
+/// A product, or a part of one, whose operands were checked.
+#[derive(Clone, Copy)]
+struct Product<E> {
+    out: *mut E,
+    out_step: isize,
+    a: *const E,
+    a_steps: [isize; 2],
+    b: *const E,
+    b_steps: [isize; 2],
+    sizes: [usize; 3],
+    accumulate: bool,
+    /// Whether panels of `b` are copied together.
+    pack: bool,
+}
+
+// SAFETY: parts write to places of their own, and only read besides.
+unsafe impl<E: Send> Send for Product<E> {}
+
+/// Rows and columns at which products are split, a multiple of every tile's.
+const GRAIN: [usize; 2] = [12, 32];
+
+impl<E: Real> Product<E> {
+    /// Splits the longer side among threads. What an element is does not depend on it.
+    fn shared_out(self, threads: usize) {
+        let [m, _, n] = self.sizes;
+        let grains = [m.div_ceil(GRAIN[0]), n.div_ceil(GRAIN[1])];
+        if threads < 2 || grains[0].max(grains[1]) < 2 {
+            return pulp::Arch::new().dispatch(self);
+        }
+        let axis = usize::from(grains[1] > grains[0]);
+        let (first, rest) = self.split(axis, (grains[axis] * (threads / 2) / threads).max(1) * GRAIN[axis]);
+        rayon::join(move || first.shared_out(threads / 2), move || rest.shared_out(threads - threads / 2));
+    }
+
+    /// The parts before and behind a row (axis 0) or column (axis 1).
+    fn split(self, axis: usize, at: usize) -> (Self, Self) {
+        let (mut first, mut rest) = (self, self);
+        let of_sizes = 2 * axis;
+        first.sizes[of_sizes] = at;
+        rest.sizes[of_sizes] -= at;
+        let at = at as isize;
+        if axis == 0 {
+            (rest.a, rest.out) =
+                (self.a.wrapping_offset(at * self.a_steps[0]), self.out.wrapping_offset(at * self.out_step));
+        } else {
+            (rest.b, rest.out) = (self.b.wrapping_offset(at * self.b_steps[1]), self.out.wrapping_offset(at));
+        }
+        (first, rest)
+    }
+
+    /// Copies a panel of `b` together: rows of `width`, with zeros behind the columns that there are.
+    #[inline(always)]
+    fn packed(&self, panel: &mut [E], width: usize, [from, depth]: [usize; 2], [column, columns]: [usize; 2]) {
+        let start = self.b.wrapping_offset(from as isize * self.b_steps[0] + column as isize * self.b_steps[1]);
+        // SAFETY: the panel lies within `b`.
+        let at = |row: usize, column: usize| unsafe {
+            *start.offset(row as isize * self.b_steps[0] + column as isize * self.b_steps[1])
+        };
+        let panel = &mut panel[..depth * width];
+        if columns < width {
+            panel.fill(E::default());
+        }
+        if self.b_steps[1] == 1 {
+            for (row, to) in panel.chunks_exact_mut(width).enumerate() {
+                to[..columns].iter_mut().enumerate().for_each(|(column, to)| *to = at(row, column));
+            }
+            return;
+        }
+        for column in 0..columns {
+            let to = panel[column..].iter_mut().step_by(width);
+            to.enumerate().for_each(|(row, to)| *to = at(row, column));
+        }
+    }
+
+    /// Copies what belongs to the output out of a tile that was computed beside it, in rows of `width`.
+    #[inline(always)]
+    fn put(&self, room: &[E], width: usize, tile: &Tile<E>, columns: usize) {
+        for (row, sums) in room.chunks_exact(width).take(tile.rows).enumerate() {
+            for (column, &sum) in sums[..columns].iter().enumerate() {
+                // SAFETY: the element lies within the output.
+                unsafe {
+                    let to = tile.out.offset(row as isize * tile.out_step).add(column);
+                    *to = if tile.accumulate { *to + sum } else { sum };
+                }
+            }
+        }
+    }
+}
+
+/// The most elements of a register.
+const MOST_LANES: usize = 16;
+
+impl<E: Real> pulp::WithSimd for Product<E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, simd: S) {
+        let [m, k, n] = self.sizes;
+        let lanes = E::lanes::<S>();
+        let width = ACROSS * lanes;
+        let mut panel = (self.pack || n % lanes > 0).then(|| Block::<E>::uninitialised(DEPTH.min(k) * width));
+        let mut room = [E::default(); MOST_ROWS * ACROSS * MOST_LANES];
+        for from in (0..k).step_by(DEPTH) {
+            let depth = DEPTH.min(k - from);
+            for column in (0..n).step_by(width) {
+                let columns = width.min(n - column);
+                let (b, b_step) = match &mut panel {
+                    Some(panel) if self.pack || columns % lanes > 0 => {
+                        self.packed(panel, width, [from, depth], [column, columns]);
+                        (panel.as_ptr(), width as isize)
+                    }
+                    _ => (self.b.wrapping_offset(from as isize * self.b_steps[0] + column as isize), self.b_steps[0]),
+                };
+                let registers = columns.div_ceil(lanes);
+                // Tiles of about the same size.
+                let rows = m.div_ceil(m.div_ceil(tile_rows::<S>(registers)));
+                for row in (0..m).step_by(rows) {
+                    let (start, depth_start) = (row as isize, from as isize);
+                    let tile = Tile {
+                        depth,
+                        a: self.a.wrapping_offset(start * self.a_steps[0] + depth_start * self.a_steps[1]),
+                        a_steps: self.a_steps,
+                        b,
+                        b_step,
+                        out: self.out.wrapping_offset(start * self.out_step + column as isize),
+                        out_step: self.out_step,
+                        rows: rows.min(m - row),
+                        accumulate: self.accumulate || from > 0,
+                    };
+                    // A tile that does not fill its registers is computed beside the output.
+                    let narrow = columns % lanes > 0;
+                    let beside = Tile { out: room.as_mut_ptr(), out_step: width as isize, accumulate: false, ..tile };
+                    // SAFETY: `gemm_with` checked that all tiles lie within the operands, and parts write to places of their
+                    // own; panels of narrow tiles are packed, and there is room for every tile.
+                    unsafe { if narrow { beside } else { tile }.compute(simd, registers) };
+                    if narrow {
+                        self.put(&room, width, &tile, columns);
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -1,10 +1,9 @@
 //! Convolution in thin groups, depthwise above all: products of matrices would have a few columns each. Instead the first
 //! channels of all groups meet their filters, then the second ones, and so on; a block of filters is summed in registers.
 
-use std::borrow::Cow;
-
 use super::convolution::Sizes;
-use super::{uninitialised, vectorised};
+use super::vectorised;
+use crate::memory::Block;
 use crate::tensor::Real;
 
 /// Runs a block for each run of filters, `WIDTH` of them at a time: as many as fill a few registers while there are so many.
@@ -88,7 +87,7 @@ impl<'a> Grouped<'a> {
         if depth == 1 && filters == 1 {
             return vectorised!(self.gather(&self.inputs, width, gradient, kernel, 0, dx));
         }
-        let mut wide = uninitialised::<E>(dx.len() / depth * filters);
+        let mut wide = Block::<E>::uninitialised(dx.len() / depth * filters);
         for channel in 0..depth {
             wide.fill(E::default());
             vectorised!(self.gather(&self.inputs, width, gradient, kernel, channel, &mut wide));
@@ -107,14 +106,14 @@ impl<'a> Grouped<'a> {
     }
 
     /// A channel of each group, once for each filter of the group.
-    fn widened<'x, E: Real>(&self, x: &'x [E], channel: usize) -> Cow<'x, [E]> {
+    fn widened<'x, E: Real>(&self, x: &'x [E], channel: usize) -> Widened<'x, E> {
         let (depth, filters) = (self.sizes.group_channels(), self.sizes.group_filters());
         if depth == 1 && filters == 1 {
-            return Cow::Borrowed(x);
+            return Widened::Same(x);
         }
-        let mut wide = uninitialised::<E>(x.len() / depth * filters);
+        let mut wide = Block::<E>::uninitialised(x.len() / depth * filters);
         wide.chunks_exact_mut(filters).zip(x.chunks_exact(depth)).for_each(|(to, group)| to.fill(group[channel]));
-        Cow::Owned(wide)
+        Widened::Copied(wide)
     }
 
     /// Where the weights of a channel of each group begin, at a place of the kernel.
@@ -184,4 +183,21 @@ fn block<E, const WIDTH: usize>(values: &[E], start: usize) -> &[E; WIDTH] {
 #[inline(always)]
 fn add_product<E: Real, const WIDTH: usize>(sum: &mut [E; WIDTH], a: &[E; WIDTH], b: &[E; WIDTH]) {
     *sum = std::array::from_fn(|lane| sum[lane] + a[lane] * b[lane]);
+}
+
+/// A channel of each group, once for each filter of it.
+enum Widened<'x, E> {
+    /// As it lies in the image.
+    Same(&'x [E]),
+    Copied(Block<E>),
+}
+
+impl<E> std::ops::Deref for Widened<'_, E> {
+    type Target = [E];
+    fn deref(&self) -> &[E] {
+        match self {
+            Self::Same(values) => values,
+            Self::Copied(values) => values,
+        }
+    }
 }

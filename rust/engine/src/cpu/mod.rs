@@ -2,9 +2,11 @@
 
 pub(crate) mod attention;
 pub(crate) mod convolution;
+mod direct;
 pub(crate) mod exponential;
 pub mod gemm;
 mod grouped;
+pub(crate) mod kernel;
 pub(crate) mod pooling;
 
 use rayon::prelude::*;
@@ -56,17 +58,6 @@ pub fn for_rows<E: Send>(out: &mut [E], width: usize, body: impl Fn(usize, &mut 
     }
     let rows = rows.div_ceil(rayon::current_num_threads());
     out.par_chunks_mut(rows * width).enumerate().for_each(|(index, piece)| body(index * rows, piece));
-}
-
-/// A vector for a kernel that writes every element.
-pub fn uninitialised<E: bytemuck::Pod>(count: usize) -> Vec<E> {
-    let mut values = Vec::with_capacity(count);
-    // SAFETY: every bit pattern is a value of a plain type; callers write each element before reading.
-    #[allow(clippy::uninit_vec)]
-    unsafe {
-        values.set_len(count);
-    }
-    values
 }
 
 /// `a += b`.

@@ -2,7 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::{uninitialised, vectorised};
+use super::vectorised;
+use crate::memory::Block;
 use crate::ops::Window;
 use crate::tensor::Real;
 
@@ -29,18 +30,20 @@ impl Sizes {
     #[inline(always)]
     fn for_windows(&self, mut body: impl FnMut(usize, &[usize])) {
         let [height, width, _] = self.input;
-        let mut places = Vec::with_capacity(self.window.size[0] * self.window.size[1]);
+        let mut places = Block::uninitialised(self.window.size[0] * self.window.size[1]);
         for row in 0..self.output[0] {
             for column in 0..self.output[1] {
-                places.clear();
+                let mut count = 0;
                 for window_row in 0..self.window.size[0] {
                     let Some(y) = self.window.source(0, row, window_row, height) else {
                         continue;
                     };
-                    let columns = 0..self.window.size[1];
-                    places.extend(columns.filter_map(|x| Some(y * width + self.window.source(1, column, x, width)?)));
+                    for x in (0..self.window.size[1]).filter_map(|x| self.window.source(1, column, x, width)) {
+                        places[count] = y * width + x;
+                        count += 1;
+                    }
                 }
-                body(row * self.output[1] + column, &places);
+                body(row * self.output[1] + column, &places[..count]);
             }
         }
     }
@@ -85,10 +88,10 @@ fn store<E: Real, const L: usize>(values: &mut [E], at: usize, block: [E; L]) {
 }
 
 /// The greatest under each window; NaN if one is there.
-pub(crate) fn max<E: Real>(sizes: &Sizes, x: &[E]) -> Vec<E> {
+pub(crate) fn max<E: Real>(sizes: &Sizes, x: &[E]) -> Block<E> {
     let channels = sizes.input[2];
     let (image, output) = (sizes.image(), sizes.pixels() * channels);
-    let mut y = uninitialised::<E>(x.len() / image.max(1) * output);
+    let mut y = Block::<E>::uninitialised(x.len() / image.max(1) * output);
     y.par_chunks_mut(output.max(1)).enumerate().for_each(|(index, y)| {
         let x = Sizes::of_image(x, index, image);
         vectorised!(sizes.for_windows(|pixel, places| {
@@ -116,10 +119,10 @@ fn max_block<E: Real, const L: usize>(
 }
 
 /// Sends each gradient to the first place under its window that holds the greatest value.
-pub(crate) fn max_backward<E: Real>(sizes: &Sizes, x: &[E], y: &[E], gradient: &[E]) -> Vec<E> {
+pub(crate) fn max_backward<E: Real>(sizes: &Sizes, x: &[E], y: &[E], gradient: &[E]) -> Block<E> {
     let channels = sizes.input[2];
     let (image, output) = (sizes.image(), sizes.pixels() * channels);
-    let mut dx = vec![E::default(); x.len()];
+    let mut dx = Block::full(x.len(), E::default());
     dx.par_chunks_mut(image.max(1)).enumerate().for_each(|(index, dx)| {
         let x = Sizes::of_image(x, index, image);
         let [y, gradient] = [y, gradient].map(|values| Sizes::of_image(values, index, output));
@@ -162,10 +165,10 @@ fn max_backward_block<E: Real, const L: usize>(
 }
 
 /// The mean of the pixels inside the image under each window.
-pub(crate) fn average<E: Real>(sizes: &Sizes, x: &[E]) -> Vec<E> {
+pub(crate) fn average<E: Real>(sizes: &Sizes, x: &[E]) -> Block<E> {
     let channels = sizes.input[2];
     let (image, output) = (sizes.image(), sizes.pixels() * channels);
-    let mut y = uninitialised::<E>(x.len() / image.max(1) * output);
+    let mut y = Block::<E>::uninitialised(x.len() / image.max(1) * output);
     y.par_chunks_mut(output.max(1)).enumerate().for_each(|(index, y)| {
         let x = Sizes::of_image(x, index, image);
         vectorised!(sizes.for_windows(|pixel, places| {
@@ -194,10 +197,10 @@ fn average_block<E: Real, const L: usize>(
 }
 
 /// Shares each gradient out equally among the pixels under its window.
-pub(crate) fn average_backward<E: Real>(sizes: &Sizes, gradient: &[E]) -> Vec<E> {
+pub(crate) fn average_backward<E: Real>(sizes: &Sizes, gradient: &[E]) -> Block<E> {
     let channels = sizes.input[2];
     let (image, output) = (sizes.image(), sizes.pixels() * channels);
-    let mut dx = vec![E::default(); gradient.len() / output.max(1) * image];
+    let mut dx = Block::full(gradient.len() / output.max(1) * image, E::default());
     dx.par_chunks_mut(image.max(1)).enumerate().for_each(|(index, dx)| {
         let gradient = Sizes::of_image(gradient, index, output);
         vectorised!(sizes.for_windows(|pixel, places| {

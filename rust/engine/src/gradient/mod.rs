@@ -70,9 +70,9 @@ pub(crate) struct Problem<'a> {
 /// Outputs and gradients of one run, by place.
 pub(crate) struct Solution {
     /// The plan's outputs.
-    pub outputs: Vec<Option<Tensor>>,
+    pub outputs: Leaves,
     /// The gradients of the wanted parameters; `None` where the loss does not depend on one.
-    pub gradients: Vec<Option<Tensor>>,
+    pub gradients: Leaves,
 }
 
 /// Differentiates by a method.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value as Json;
 
-use crate::ops::{self, Context, Kept, Operation};
+use crate::ops::{self, Context, Kept, Operation, Tensors};
 use crate::program::{Dim, Kind, Type, show_lengths};
 use crate::random::{Purpose, Stream};
 use crate::tensor::{DType, Tensor};
@@ -156,9 +156,9 @@ pub fn apply(name: &str, inputs: &[Variable], attributes: &Json, seed: u64) -> R
         .map_err(|message| Error::value(format!("{name}: {message}")))?;
     let (device, dtype) = common(name, inputs)?;
     let tracked = operation.differentiable() && inputs.iter().any(Variable::requires_grad);
-    let tensors: Vec<Tensor> = inputs.iter().map(|input| input.tensor.clone()).collect();
+    let tensors: Tensors = inputs.iter().map(|input| input.tensor.clone()).collect();
     let keeps = operation.keeps();
-    let kept_inputs = if tracked && keeps.inputs { tensors.clone() } else { Vec::new() };
+    let kept_inputs = if tracked && keeps.inputs { tensors.clone() } else { Default::default() };
     let stream = Stream::new(seed, Purpose::Noise);
     let shapes = tensors.iter().map(Tensor::shape).collect();
     let observers = Observers::default();

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::binary::multiply;
 use super::random::dropout_factors;
 use super::reduction::{softmax, sum, widen};
-use super::{Arithmetic, Context, Entry, Evaluation, Kept, Operation, Reach, entry};
+use super::{Arithmetic, Context, Entry, Evaluation, Gradients, Kept, Operation, Reach, Tensors, entry};
 use crate::Number;
 use crate::cpu::attention::{Mask, Rows, Sizes, backward, forward};
 use crate::program::{Dim, Kind, Type, show};
@@ -117,7 +117,7 @@ impl Operation for Attention {
         Reach::Sample
     }
 
-    fn evaluate(&self, inputs: Vec<Tensor>, context: &Context) -> Evaluation {
+    fn evaluate(&self, inputs: Tensors, context: &Context) -> Evaluation {
         let mut given = Inputs::of(&inputs);
         let drawn = (self.dropout > 0.0).then(|| self.factors(&given, context.stream));
         given.factors = drawn.as_ref().or(given.factors);
@@ -134,7 +134,7 @@ impl Operation for Attention {
         (self.dropout > 0.0).then(|| (calm as _, self.factors(&Inputs::of(inputs), context.stream)))
     }
 
-    fn gradient(&self, mut kept: Kept, gradient: Tensor, wanted: &[bool]) -> Vec<Option<Tensor>> {
+    fn gradient(&self, mut kept: Kept, gradient: Tensor, wanted: &[bool]) -> Gradients {
         let drawn = (self.dropout > 0.0).then(|| kept.saved.pop().expect("factors"));
         let weights = kept.saved.pop().expect("weights");
         let mut given = Inputs::of(&kept.inputs);
@@ -144,7 +144,7 @@ impl Operation for Attention {
             DType::F64 if gradient.is_cpu() => self.backward_cpu::<f64>(&given, weights, gradient),
             _ => self.backward_tensors(&given, weights, gradient),
         };
-        let mut gradients: Vec<Option<Tensor>> = found.into_iter().map(Some).collect();
+        let mut gradients: Gradients = found.into_iter().map(Some).collect();
         gradients.resize(wanted.len(), None);
         gradients
     }
@@ -168,7 +168,7 @@ impl Attention {
             [&query, &key, &value].map(Tensor::elements::<E>),
             factors.as_ref().map(Tensor::elements::<E>),
         );
-        [Tensor::from_vec(y, &sizes.output()), Tensor::from_vec(weights, &sizes.weights())]
+        [Tensor::from_block(y, &sizes.output()), Tensor::from_block(weights, &sizes.weights())]
     }
 
     /// Gradients of query, key and value.
@@ -187,7 +187,7 @@ impl Attention {
             gradient.elements::<E>(),
         );
         let mut shapes = [&query, &key, &value].map(Tensor::shape).into_iter();
-        found.map(|values| Tensor::from_vec(values, &shapes.next().expect("three")))
+        found.map(|values| Tensor::from_block(values, &shapes.next().expect("three")))
     }
 
     fn forward_tensors(&self, given: &Inputs<'_>) -> [Tensor; 2] {
@@ -412,7 +412,9 @@ mod tests {
                 _ => on_ndarray::<E>(tensor),
             };
             let there: Vec<Tensor> = inputs.iter().map(place).collect();
-            for found in [run(&operation, inputs, gradient.clone()), run(&operation, there, place(&gradient))] {
+            for found in
+                [run(&operation, inputs.into(), gradient.clone()), run(&operation, there.into(), place(&gradient))]
+            {
                 for (found, expected) in found.iter().zip(&expected) {
                     assert_close(&found.to_f64(), expected, tolerance);
                 }
@@ -421,7 +423,7 @@ mod tests {
     }
 
     /// The output and the gradients.
-    fn run(operation: &Attention, inputs: Vec<Tensor>, gradient: Tensor) -> Vec<Tensor> {
+    fn run(operation: &Attention, inputs: Tensors, gradient: Tensor) -> Vec<Tensor> {
         let Evaluation { value, saved } = operation.evaluate(inputs.clone(), &context(&inputs[0]));
         let wanted: Vec<bool> = inputs.iter().map(|input| input.dtype().is_float()).collect();
         let kept = Kept { shapes: inputs.iter().map(Tensor::shape).collect(), inputs, output: None, saved };
@@ -444,8 +446,8 @@ mod tests {
         let (operation, inputs) = (case.operation(), case.inputs::<f64>(7));
         let context = context(&inputs[0]);
         let (calm, factors) = operation.drawn(&inputs, &context).expect("chance");
-        let expected = operation.evaluate(inputs.clone(), &context).value;
-        assert_eq!(calm.evaluate([inputs, vec![factors]].concat(), &context).value.to_f64(), expected.to_f64());
+        let expected = operation.evaluate(inputs.clone().into(), &context).value;
+        assert_eq!(calm.evaluate([inputs, vec![factors]].concat().into(), &context).value.to_f64(), expected.to_f64());
     }
 
     #[test]
@@ -455,7 +457,10 @@ mod tests {
             let case = Case { sizes: Sizes { batch, ..sizes }, causal: true, mask: None, dropout: 0.1 };
             let [one, two, three] = on_threads(|| {
                 let gradient = tensor::<f32>(9, &case.sizes.output());
-                run(&case.operation(), case.inputs::<f32>(4), gradient).iter().map(Tensor::to_f64).collect::<Vec<_>>()
+                run(&case.operation(), case.inputs::<f32>(4).into(), gradient)
+                    .iter()
+                    .map(Tensor::to_f64)
+                    .collect::<Vec<_>>()
             });
             assert!(one == two && one == three);
         }

@@ -5,11 +5,13 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use serde::Deserialize;
+use smallvec::smallvec;
 
 use super::reduction::sum_to;
-use super::{Arithmetic, Context, Entry, Evaluation, Keeps, Kept, Operation, Reach, entry};
+use super::{Arithmetic, Context, Entry, Evaluation, Gradients, Keeps, Kept, Operation, Reach, Tensors, entry};
 use crate::Number;
 use crate::cpu;
+use crate::memory::Block;
 use crate::program::{Kind, Type, broadcast, broadcast_lengths};
 use crate::tensor::{Comparison, DType, Real, Tensor};
 
@@ -65,7 +67,7 @@ impl<P: Pair> Operation for Binary<P> {
         P::ARITHMETIC
     }
 
-    fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
+    fn evaluate(&self, mut inputs: Tensors, _: &Context) -> Evaluation {
         let (b, a) = (inputs.pop().expect("b"), inputs.pop().expect("a"));
         apply::<P>(a, b).into()
     }
@@ -74,10 +76,10 @@ impl<P: Pair> Operation for Binary<P> {
         P::KEEPS
     }
 
-    fn gradient(&self, kept: Kept, gradient: Tensor, wanted: &[bool]) -> Vec<Option<Tensor>> {
+    fn gradient(&self, kept: Kept, gradient: Tensor, wanted: &[bool]) -> Gradients {
         let left = wanted[0].then(|| sum_to(P::left(&kept, gradient.clone()), &kept.shapes[0]));
         let right = wanted[1].then(|| sum_to(P::right(&kept, gradient), &kept.shapes[1]));
-        vec![left, right]
+        smallvec![left, right]
     }
 
     fn reach(&self, _: &[&Type]) -> Reach {
@@ -134,12 +136,12 @@ fn apply_cpu<E: Real, F: Formula>(a: Tensor, b: Tensor) -> Tensor {
         return b;
     }
     let (a, b) = (a.elements::<E>(), b.elements::<E>());
-    let mut out = cpu::uninitialised::<E>(count);
+    let mut out = Block::<E>::uninitialised(count);
     for_runs(&mut out, width, |offset, out| {
         place(out, left.run(a, offset, out.len()));
         merge(out, right.run(b, offset, out.len()), F::real);
     });
-    Tensor::from_vec(out, &shape)
+    Tensor::from_block(out, &shape)
 }
 
 /// How an operand repeats in the output: output element `i` reads its element `i / repeat % period`.

@@ -4,9 +4,12 @@ use std::fmt::Debug;
 use std::marker::PhantomData;
 
 use serde::{Deserialize, Deserializer, de};
+use smallvec::smallvec;
 
 use super::reduction::sum_to;
-use super::{Arithmetic, Context, Entry, Evaluation, Keeps, Kept, Operation, Reach, entry};
+use super::{
+    Arithmetic, Context, Entry, Evaluation, Gradients, Keeps, Kept, Operation, Reach, Tensors, entry, exactly,
+};
 use crate::Number;
 use crate::program::{Kind, Type, broadcast};
 use crate::tensor::{Comparison, DType, Tensor};
@@ -56,7 +59,7 @@ impl<R: Relation> Operation for Truth<R> {
         Arithmetic::Any
     }
 
-    fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
+    fn evaluate(&self, mut inputs: Tensors, _: &Context) -> Evaluation {
         let (b, a) = (inputs.pop().expect("b"), inputs.pop().expect("a"));
         R::holds(a, b).into()
     }
@@ -115,7 +118,7 @@ impl Operation for Not {
         Ok(inputs[0].clone())
     }
 
-    fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
+    fn evaluate(&self, mut inputs: Tensors, _: &Context) -> Evaluation {
         inputs.remove(0).negated().into()
     }
 
@@ -147,8 +150,8 @@ impl Operation for Where {
         Arithmetic::Any
     }
 
-    fn evaluate(&self, inputs: Vec<Tensor>, _: &Context) -> Evaluation {
-        let [condition, a, b] = <[Tensor; 3]>::try_from(inputs).expect("three inputs");
+    fn evaluate(&self, inputs: Tensors, _: &Context) -> Evaluation {
+        let [condition, a, b] = exactly(inputs);
         Tensor::choose(condition, a, b).into()
     }
 
@@ -156,12 +159,12 @@ impl Operation for Where {
         Reach::Element
     }
 
-    fn gradient(&self, mut kept: Kept, gradient: Tensor, wanted: &[bool]) -> Vec<Option<Tensor>> {
+    fn gradient(&self, mut kept: Kept, gradient: Tensor, wanted: &[bool]) -> Gradients {
         let condition = kept.inputs.swap_remove(0);
         let zero = gradient.constant(0.0);
         let a = wanted[1].then(|| Tensor::choose(condition.clone(), gradient.clone(), zero.clone()));
         let b = wanted[2].then(|| Tensor::choose(condition, zero, gradient));
-        vec![None, a.map(|a| sum_to(a, &kept.shapes[1])), b.map(|b| sum_to(b, &kept.shapes[2]))]
+        smallvec![None, a.map(|a| sum_to(a, &kept.shapes[1])), b.map(|b| sum_to(b, &kept.shapes[2]))]
     }
 }
 
@@ -187,7 +190,7 @@ impl Operation for Cast {
         Arithmetic::Any
     }
 
-    fn evaluate(&self, mut inputs: Vec<Tensor>, context: &Context) -> Evaluation {
+    fn evaluate(&self, mut inputs: Tensors, context: &Context) -> Evaluation {
         let dtype = match self.kind {
             Kind::Float => context.dtype,
             Kind::Int => DType::I32,
@@ -208,8 +211,8 @@ impl Operation for Cast {
         self.kind == Kind::Float
     }
 
-    fn gradient(&self, _: Kept, gradient: Tensor, _: &[bool]) -> Vec<Option<Tensor>> {
-        vec![Some(gradient)]
+    fn gradient(&self, _: Kept, gradient: Tensor, _: &[bool]) -> Gradients {
+        smallvec![Some(gradient)]
     }
 }
 
@@ -227,7 +230,7 @@ impl Operation for StopGradient {
         Arithmetic::Moves
     }
 
-    fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
+    fn evaluate(&self, mut inputs: Tensors, _: &Context) -> Evaluation {
         inputs.remove(0).into()
     }
 

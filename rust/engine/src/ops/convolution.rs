@@ -5,11 +5,14 @@ use std::ops::Range;
 use burn_backend::ops::{ConvOptions, ModuleOps};
 use burn_dispatch::Dispatch;
 use serde::Deserialize;
+use smallvec::smallvec;
 
 use super::elementwise::Activation;
 use super::linear::ones as every_position;
 use super::reduction::sum_to;
-use super::{Affine, Arithmetic, Context, Entry, Evaluation, Keeps, Kept, Operation, Reach, Window, entry};
+use super::{
+    Affine, Arithmetic, Context, Entry, Evaluation, Gradients, Keeps, Kept, Operation, Reach, Tensors, Window, entry,
+};
 use crate::cpu::convolution::{Sizes, backward, forward};
 use crate::program::{Kind, Type, show};
 use crate::tensor::{DType, Real, Tensor};
@@ -105,7 +108,7 @@ impl Operation for Conv2d {
         Some(self)
     }
 
-    fn evaluate(&self, inputs: Vec<Tensor>, _: &Context) -> Evaluation {
+    fn evaluate(&self, inputs: Tensors, _: &Context) -> Evaluation {
         self.value(self.activation, inputs).into()
     }
 
@@ -117,7 +120,7 @@ impl Operation for Conv2d {
         self.activation.rectifies()
     }
 
-    fn gradient(&self, kept: Kept, gradient: Tensor, wanted: &[bool]) -> Vec<Option<Tensor>> {
+    fn gradient(&self, kept: Kept, gradient: Tensor, wanted: &[bool]) -> Gradients {
         let gradient = self.activation.backward(kept.output, gradient);
         match gradient.dtype() {
             DType::F32 if gradient.is_cpu() => self.backward_cpu::<f32>(&kept.inputs, gradient, wanted),
@@ -133,7 +136,7 @@ impl Affine for Conv2d {
         input == 2 || (input == 1 && self.groups == 1)
     }
 
-    fn before_activation(&self, inputs: Vec<Tensor>) -> Tensor {
+    fn before_activation(&self, inputs: Tensors) -> Tensor {
         self.value(Activation::None, inputs)
     }
 
@@ -181,7 +184,7 @@ impl Conv2d {
         place.checked_sub(self.padding[axis][0]).filter(|&place| place < sizes.input[axis])
     }
 
-    fn value(&self, activation: Activation, inputs: Vec<Tensor>) -> Tensor {
+    fn value(&self, activation: Activation, inputs: Tensors) -> Tensor {
         match inputs[0].dtype() {
             DType::F32 if inputs[0].is_cpu() => self.forward_cpu::<f32>(activation, inputs),
             DType::F64 if inputs[0].is_cpu() => self.forward_cpu::<f64>(activation, inputs),
@@ -189,17 +192,17 @@ impl Conv2d {
         }
     }
 
-    fn forward_cpu<E: Real>(&self, activation: Activation, inputs: Vec<Tensor>) -> Tensor {
-        let inputs: Vec<Tensor> = inputs.into_iter().map(|input| input.contiguous::<E>()).collect();
+    fn forward_cpu<E: Real>(&self, activation: Activation, inputs: Tensors) -> Tensor {
+        let inputs: Tensors = inputs.into_iter().map(|input| input.contiguous::<E>()).collect();
         let slice = |index: usize| inputs[index].elements::<E>();
         let shape = inputs[0].shape();
         let sizes = self.sizes(&shape, &inputs[1].shape());
         let bias = (inputs.len() == 3).then(|| slice(2));
         let y = forward(&sizes, slice(0), slice(1), bias, |image| activation.apply(image));
-        Tensor::from_vec(y, &[shape[0], sizes.output[0], sizes.output[1], sizes.filters])
+        Tensor::from_block(y, &[shape[0], sizes.output[0], sizes.output[1], sizes.filters])
     }
 
-    fn backward_cpu<E: Real>(&self, inputs: &[Tensor], gradient: Tensor, wanted: &[bool]) -> Vec<Option<Tensor>> {
+    fn backward_cpu<E: Real>(&self, inputs: &[Tensor], gradient: Tensor, wanted: &[bool]) -> Gradients {
         let contiguous = |tensor: &Tensor| tensor.clone().contiguous::<E>();
         let (x, kernel, gradient) = (contiguous(&inputs[0]), contiguous(&inputs[1]), contiguous(&gradient));
         let sizes = self.sizes(&x.shape(), &kernel.shape());
@@ -210,9 +213,9 @@ impl Conv2d {
             gradient.elements::<E>(),
             [wanted[0], wanted[1]],
         );
-        let mut gradients = vec![
-            dx.map(|dx| Tensor::from_vec(dx, &x.shape())),
-            dkernel.map(|dkernel| Tensor::from_vec(dkernel, &kernel.shape())),
+        let mut gradients = smallvec![
+            dx.map(|dx| Tensor::from_block(dx, &x.shape())),
+            dkernel.map(|dkernel| Tensor::from_block(dkernel, &kernel.shape())),
         ];
         if let Some(&wanted) = wanted.get(2) {
             gradients.push(wanted.then(|| sum_to(gradient, &[sizes.filters])));
@@ -220,7 +223,7 @@ impl Conv2d {
         gradients
     }
 
-    fn forward_tensors(&self, activation: Activation, inputs: Vec<Tensor>) -> Tensor {
+    fn forward_tensors(&self, activation: Activation, inputs: Tensors) -> Tensor {
         let mut inputs = inputs.into_iter();
         let x = channels_first(inputs.next().expect("x"));
         let kernel = filters_first(inputs.next().expect("kernel"));
@@ -229,7 +232,7 @@ impl Conv2d {
         activation.value(channels_last(Tensor::from_primitive(y)))
     }
 
-    fn backward_tensors(&self, inputs: &[Tensor], gradient: Tensor, wanted: &[bool]) -> Vec<Option<Tensor>> {
+    fn backward_tensors(&self, inputs: &[Tensor], gradient: Tensor, wanted: &[bool]) -> Gradients {
         let x = channels_first(inputs[0].clone()).into_primitive();
         let kernel = filters_first(inputs[1].clone()).into_primitive();
         let filters = inputs[1].shape()[3];
@@ -286,15 +289,19 @@ mod tests {
         let window = (two(1..4), two(1..4), [two(0..3), two(0..3)], two(1..3));
         let window = window.prop_map(|(size, strides, padding, dilation)| Window { size, strides, padding, dilation });
         let activation = prop::sample::select(&[Activation::None, Activation::Tanh][..]);
-        // Many groups are thin: whole blocks of filters and a rest.
-        let groups = prop_oneof![1usize..4, 4usize..100];
-        (window, 1usize..5, two(1..8), groups, two(1..4), any::<bool>(), activation)
+        // Many groups are thin: whole blocks of filters and a rest. One group may be deep.
+        let groups = prop_oneof![Just(1usize), 1usize..4, 4usize..100];
+        (window, 1usize..5, two(1..8), groups, two(1..20), any::<bool>(), activation)
             .prop_map(|(window, batch, input, groups, [depth, filters], bias, activation)| Case {
                 window,
                 batch,
                 input,
                 groups,
-                depth: if groups < 50 { [depth, filters] } else { [1, filters] },
+                depth: match groups {
+                    1 => [depth, filters],
+                    2..50 => [1 + depth % 3, 1 + filters % 3],
+                    _ => [1, 1 + filters % 3],
+                },
                 bias,
                 activation,
             })
@@ -393,7 +400,7 @@ mod tests {
             for on_other in [false, true] {
                 let inputs = inputs.clone();
                 let place = |tensor: Tensor| if on_other { on_ndarray::<E>(&tensor) } else { tensor };
-                let inputs: Vec<Tensor> = inputs.into_iter().map(place).collect();
+                let inputs: Tensors = inputs.into_iter().map(place).collect();
                 let found = run(&self.operation(), inputs, place(gradient.clone()));
                 assert_eq!(found.0.shape(), shape);
                 assert_close(&found.0.to_f64(), &y, tolerance);
@@ -405,12 +412,12 @@ mod tests {
         }
     }
 
-    fn run(operation: &Conv2d, inputs: Vec<Tensor>, gradient: Tensor) -> (Tensor, Vec<Tensor>) {
+    fn run(operation: &Conv2d, inputs: Tensors, gradient: Tensor) -> (Tensor, Vec<Tensor>) {
         let context = crate::testing::context(&inputs[0]);
         let wanted = vec![true; inputs.len()];
         let shapes = inputs.iter().map(Tensor::shape).collect();
         let y = operation.evaluate(inputs.clone(), &context).value;
-        let kept = Kept { inputs, shapes, output: Some(y.clone()), saved: Vec::new() };
+        let kept = Kept { inputs, shapes, output: Some(y.clone()), saved: Default::default() };
         let gradients = operation.gradient(kept, gradient, &wanted).into_iter().map(|found| found.expect("wanted"));
         (y, gradients.collect())
     }
@@ -436,7 +443,7 @@ mod tests {
         };
         let [one, two, three] = on_threads(|| {
             let gradient = tensor::<f32>(9, &[37, 9, 8, 5]);
-            let (y, gradients) = run(&case.operation(), case.inputs::<f32>(4), gradient);
+            let (y, gradients) = run(&case.operation(), case.inputs::<f32>(4).into(), gradient);
             (y.to_f64(), gradients.iter().map(Tensor::to_f64).collect::<Vec<_>>())
         });
         assert!(one == two && one == three);
@@ -449,7 +456,7 @@ mod tests {
         for place in 0..3 {
             let wanted: Vec<bool> = (0..3).map(|index| index == place).collect();
             let shapes = inputs.iter().map(Tensor::shape).collect();
-            let kept = Kept { inputs: inputs.clone(), shapes, output: None, saved: Vec::new() };
+            let kept = Kept { inputs: inputs.clone().into(), shapes, output: None, saved: Default::default() };
             let found = operation.gradient(kept, tensor::<f32>(4, &[2, 2, 2, 2]), &wanted);
             assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), wanted);
         }

@@ -1,12 +1,14 @@
 //! Connectionist temporal classification: labels of a sequence of which nobody knows where they stand.
 
 use serde::Deserialize;
+use smallvec::smallvec;
 
 use super::binary::multiply;
 use super::normalization::for_rows_with;
 use super::reduction::{chunk_total, row_max};
-use super::{Context, Entry, Evaluation, Keeps, Kept, Operation, Reach, entry};
+use super::{Context, Entry, Evaluation, Gradients, Keeps, Kept, Operation, Reach, Tensors, entry};
 use crate::cpu;
+use crate::memory::Block;
 use crate::program::{Kind, Type, show};
 use crate::tensor::{DType, Real, Tensor};
 
@@ -59,7 +61,7 @@ impl Operation for Ctc {
     }
 
     /// On the host, whatever the device: each step waits for the one before it.
-    fn evaluate(&self, inputs: Vec<Tensor>, _: &Context) -> Evaluation {
+    fn evaluate(&self, inputs: Tensors, _: &Context) -> Evaluation {
         let mut inputs = inputs.into_iter();
         let logits = inputs.next().expect("logits");
         let (device, dtype) = (logits.device(), logits.dtype());
@@ -72,7 +74,7 @@ impl Operation for Ctc {
         }
         .map(|found| found.cast(dtype))
         .map(|found| if device.is_cpu() { found } else { Tensor::from_data(found.into_data(), &device) });
-        Evaluation { value: losses, saved: vec![slopes] }
+        Evaluation { value: losses, saved: smallvec![slopes] }
     }
 
     // The saved slopes take over the storage of the logits.
@@ -80,9 +82,9 @@ impl Operation for Ctc {
         Keeps::NOTHING
     }
 
-    fn gradient(&self, mut kept: Kept, gradient: Tensor, wanted: &[bool]) -> Vec<Option<Tensor>> {
+    fn gradient(&self, mut kept: Kept, gradient: Tensor, wanted: &[bool]) -> Gradients {
         let beside = [gradient.len(), 1, 1];
-        let mut gradients = vec![None; wanted.len()];
+        let mut gradients = smallvec![None; wanted.len()];
         gradients[0] = Some(multiply(kept.saved.remove(0), gradient.reshape(&beside)));
         gradients
     }
@@ -104,7 +106,7 @@ impl Ctc {
         let (batch, steps, classes) = (shape[0], shape[1], shape[2]);
         let (places, sample) = (labels.len() / batch.max(1), steps * classes);
         let mut slopes = logits.unique::<E>();
-        let mut losses = cpu::uninitialised::<E>(batch);
+        let mut losses = Block::<E>::uninitialised(batch);
         for_rows_with(slopes.elements_mut::<E>(), sample, &mut losses, 1, |first, slopes, losses| {
             let mut lattice = Lattice::<E>::default();
             for (index, loss) in losses.iter_mut().enumerate() {
@@ -114,7 +116,7 @@ impl Ctc {
                 *loss = E::from_f64(self.sample(&mut lattice, &mut slopes[index * sample..][..sample], classes));
             }
         });
-        [Tensor::from_vec(losses, &[batch]), slopes]
+        [Tensor::from_block(losses, &[batch]), slopes]
     }
 
     /// The loss of a sample, whose logits become its slopes.
@@ -314,11 +316,11 @@ mod tests {
         (-total.ln(), p.iter().zip(&through).map(|(p, through)| p - through / total).collect())
     }
 
-    fn run(operation: &Ctc, inputs: Vec<Tensor>) -> (Vec<f64>, Vec<f64>) {
+    fn run(operation: &Ctc, inputs: Tensors) -> (Vec<f64>, Vec<f64>) {
         let count = inputs.len();
         let found = operation.evaluate(inputs.clone(), &context(&inputs[0]));
         let ones = found.value.constant(1.0);
-        let kept = Kept { inputs: Vec::new(), shapes: Vec::new(), output: None, saved: found.saved };
+        let kept = Kept { inputs: Default::default(), shapes: Default::default(), output: None, saved: found.saved };
         let slopes = operation.gradient(kept, ones, &vec![true; count]).remove(0).expect("wanted");
         (found.value.to_f64(), slopes.to_f64())
     }
@@ -342,9 +344,9 @@ mod tests {
             let logits = tensor::<f64>(seed, &[batch, steps, classes]).times(scale);
             let inputs = vec![logits.clone(), Tensor::from_vec(labels.clone(), &[batch, 3]), Tensor::from_vec(lengths, &[batch])];
             let operation = Ctc { blank, zero_infinity: false };
-            let found = run(&operation, inputs.clone());
-            let narrow = run(&operation, [&[logits.clone().cast(DType::F32)], &inputs[1..]].concat());
-            let other = run(&operation, [&[on_ndarray::<f64>(&logits)], &inputs[1..]].concat());
+            let found = run(&operation, inputs.clone().into());
+            let narrow = run(&operation, [&[logits.clone().cast(DType::F32)], &inputs[1..]].concat().into());
+            let other = run(&operation, [&[on_ndarray::<f64>(&logits)], &inputs[1..]].concat().into());
             prop_assert_eq!(bits(&found), bits(&other));
             for (sample, (_, length)) in samples.iter().enumerate() {
                 let values = &logits.to_f64()[sample * steps * classes..][..length * classes];
@@ -370,7 +372,7 @@ mod tests {
     fn long_unlikely_sequences_are_finite() {
         let logits = Tensor::from_vec((0..600).map(|index| [400.0f32, 0.0, -400.0][index % 3]).collect(), &[1, 200, 3]);
         let labels = Tensor::from_vec([1, 2].repeat(50), &[1, 100]);
-        let (loss, slopes) = run(&Ctc { blank: 0, zero_infinity: false }, vec![logits, labels]);
+        let (loss, slopes) = run(&Ctc { blank: 0, zero_infinity: false }, smallvec![logits, labels]);
         // 50 labels 400 and 50 labels 800 below the blank, in the likeliest of alignments.
         assert!(loss[0] < 60_000.0 && loss[0] > 59_700.0, "{loss:?}");
         assert!(slopes.iter().all(|slope| slope.is_finite()));
@@ -379,8 +381,8 @@ mod tests {
     #[test]
     fn what_cannot_be_aligned_may_count_nothing() {
         let inputs = || vec![tensor::<f32>(1, &[2, 3, 3]), Tensor::from_vec(vec![1, 1, 2, 1, -1, -1], &[2, 3])];
-        let infinite = run(&Ctc { blank: 0, zero_infinity: false }, inputs());
-        let zero = run(&Ctc { blank: 0, zero_infinity: true }, inputs());
+        let infinite = run(&Ctc { blank: 0, zero_infinity: false }, inputs().into());
+        let zero = run(&Ctc { blank: 0, zero_infinity: true }, inputs().into());
         assert_eq!((infinite.0[0], zero.0[0]), (f64::INFINITY, 0.0));
         assert!(infinite.1[..9].iter().all(|slope| slope.is_nan()) && zero.1[..9] == [0.0; 9]);
         assert_eq!((infinite.0[1], &infinite.1[9..]), (zero.0[1], &zero.1[9..]));
@@ -391,7 +393,7 @@ mod tests {
         let labels: Vec<i32> = (0..37 * 11).map(|index| index % 20).collect();
         let labels = Tensor::from_vec(labels, &[37, 11]);
         let operation = Ctc { blank: 3, zero_infinity: false };
-        let work = || run(&operation, vec![tensor::<f32>(5, &[37, 50, 20]).times(9.0), labels.clone()]);
+        let work = || run(&operation, smallvec![tensor::<f32>(5, &[37, 50, 20]).times(9.0), labels.clone()]);
         let [one, two, three] = on_threads(work);
         assert!(one == two && one == three);
     }

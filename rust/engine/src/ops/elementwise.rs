@@ -1,10 +1,12 @@
 //! Element-wise functions of one float: each formula written once, for CPU loops and for tensors.
 
 use serde::Deserialize;
+use smallvec::smallvec;
 
-use super::{Arithmetic, Context, Entry, Evaluation, Keeps, Kept, Operation, Reach, entry};
+use super::{Arithmetic, Context, Entry, Evaluation, Gradients, Keeps, Kept, Operation, Reach, Tensors, entry};
 use crate::Number;
 use crate::cpu;
+use crate::memory::Block;
 use crate::program::{Kind, Type};
 use crate::tensor::{DType, Real, Tensor};
 
@@ -32,7 +34,7 @@ impl<F: Function> Operation for F {
         F::ARITHMETIC
     }
 
-    fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
+    fn evaluate(&self, mut inputs: Tensors, _: &Context) -> Evaluation {
         let x = inputs.remove(0);
         match x.dtype() {
             DType::F32 if x.is_cpu() => map::<f32, F>(self, x),
@@ -50,10 +52,10 @@ impl<F: Function> Operation for F {
         F::RECTIFIES
     }
 
-    fn gradient(&self, mut kept: Kept, gradient: Tensor, _: &[bool]) -> Vec<Option<Tensor>> {
+    fn gradient(&self, mut kept: Kept, gradient: Tensor, _: &[bool]) -> Gradients {
         let x = kept.inputs.pop();
         let y = kept.output.take();
-        vec![Some(slope(self, x, y, gradient))]
+        smallvec![Some(slope(self, x, y, gradient))]
     }
 
     fn reach(&self, _: &[&Type]) -> Reach {
@@ -70,7 +72,7 @@ fn map<E: Real, F: Function>(function: &F, x: Tensor) -> Tensor {
         return x;
     }
     let values = x.elements::<E>();
-    let mut out = cpu::uninitialised::<E>(values.len());
+    let mut out = Block::<E>::uninitialised(values.len());
     cpu::for_pieces(&mut out, |offset, piece| {
         cpu::vectorised!({
             for (y, &x) in piece.iter_mut().zip(&values[offset..]) {
@@ -78,7 +80,7 @@ fn map<E: Real, F: Function>(function: &F, x: Tensor) -> Tensor {
             }
         });
     });
-    Tensor::from_vec(out, &shape)
+    Tensor::from_block(out, &shape)
 }
 
 fn map_slice<E: Real, F: Function>(function: &F, values: &mut [E]) {

@@ -7,9 +7,10 @@
 use std::ops::Range;
 
 use serde::Deserialize;
+use smallvec::smallvec;
 
 use super::reduction::{last_axis, position};
-use super::{Affine, Arithmetic, Context, Entry, Evaluation, Kept, Operation, Reach, entry};
+use super::{Affine, Arithmetic, Context, Entry, Evaluation, Gradients, Kept, Operation, Reach, Tensors, entry};
 use crate::cpu;
 use crate::program::{Dim, Kind, Type, show};
 use crate::tensor::{Comparison, DType, Real, Tensor};
@@ -119,12 +120,12 @@ impl Operation for Take {
         (inputs[0].rank() == 2 && position(self.axis, 2) == 0 && inputs[0].kind == Kind::Float).then_some(self)
     }
 
-    fn evaluate(&self, inputs: Vec<Tensor>, _: &Context) -> Evaluation {
+    fn evaluate(&self, inputs: Tensors, _: &Context) -> Evaluation {
         self.pick(inputs).into()
     }
 
     /// Adds each row of the gradient to the row that it was taken from.
-    fn gradient(&self, mut kept: Kept, gradient: Tensor, _: &[bool]) -> Vec<Option<Tensor>> {
+    fn gradient(&self, mut kept: Kept, gradient: Tensor, _: &[bool]) -> Gradients {
         let ids = kept.inputs.pop().expect("ids");
         let shape = &kept.shapes[0];
         let axis = position(self.axis, shape.len());
@@ -134,12 +135,12 @@ impl Operation for Take {
         let table = Tensor::full(&flat, 0.0, gradient.dtype(), &gradient.device());
         flat[axis] = count;
         let table = table.select_add(axis, ids.indices, gradient.reshape(&flat));
-        vec![Some(table.reshape(shape)), None]
+        smallvec![Some(table.reshape(shape)), None]
     }
 }
 
 impl Take {
-    fn pick(&self, mut inputs: Vec<Tensor>) -> Tensor {
+    fn pick(&self, mut inputs: Tensors) -> Tensor {
         let (ids, table) = (inputs.pop().expect("ids"), inputs.pop().expect("table"));
         let shape = table.shape();
         let axis = position(self.axis, shape.len());
@@ -159,7 +160,7 @@ impl Affine for Take {
         input == 0
     }
 
-    fn before_activation(&self, inputs: Vec<Tensor>) -> Tensor {
+    fn before_activation(&self, inputs: Tensors) -> Tensor {
         self.pick(inputs)
     }
 
@@ -168,7 +169,7 @@ impl Affine for Take {
         let ids = inputs[1].clone().into_cpu().contiguous::<i32>();
         let ids = ids.elements::<i32>();
         let picks = range.clone().flat_map(|row| ids.iter().map(move |&id| f64::from(u8::from(id as usize == row))));
-        Tensor::from_f64(picks.collect(), &[range.len(), ids.len()], inputs[0].dtype(), &Device::cpu())
+        Tensor::from_f64(&picks.collect::<Vec<f64>>(), &[range.len(), ids.len()], inputs[0].dtype(), &Device::cpu())
     }
 }
 
@@ -216,7 +217,7 @@ impl Operation for TakeAlongAxis {
         if position(self.axis, inputs[0].rank()) == 0 { Reach::Everything } else { Reach::Sample }
     }
 
-    fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
+    fn evaluate(&self, mut inputs: Tensors, _: &Context) -> Evaluation {
         let (indices, x) = (inputs.pop().expect("indices"), inputs.pop().expect("x"));
         let (axis, shape) = (position(self.axis, x.rank()), indices.shape());
         let indices = Checked::new(indices, x.shape()[axis], x.dtype().is_float());
@@ -224,13 +225,13 @@ impl Operation for TakeAlongAxis {
         indices.mark(picked, &shape).into()
     }
 
-    fn gradient(&self, mut kept: Kept, gradient: Tensor, _: &[bool]) -> Vec<Option<Tensor>> {
+    fn gradient(&self, mut kept: Kept, gradient: Tensor, _: &[bool]) -> Gradients {
         let indices = kept.inputs.pop().expect("indices");
         let shape = &kept.shapes[0];
         let axis = position(self.axis, shape.len());
         let indices = Checked::new(indices, shape[axis], true).indices;
         let zeros = Tensor::full(shape, 0.0, gradient.dtype(), &gradient.device());
-        vec![Some(zeros.scatter_add(axis, indices, gradient)), None]
+        smallvec![Some(zeros.scatter_add(axis, indices, gradient)), None]
     }
 }
 
@@ -257,7 +258,7 @@ impl Operation for OneHot {
         Reach::Sample
     }
 
-    fn evaluate(&self, mut inputs: Vec<Tensor>, context: &Context) -> Evaluation {
+    fn evaluate(&self, mut inputs: Tensors, context: &Context) -> Evaluation {
         let ids = inputs.remove(0);
         let mut beside = ids.shape();
         beside.push(1);
@@ -307,8 +308,8 @@ mod tests {
     fn take_adds_up_gradients_of_repeated_rows() {
         let table = Tensor::from_vec(vec![0.0f64; 6], &[3, 2]);
         let ids = Tensor::from_vec(vec![1, 1, 2], &[3]);
-        let shapes = vec![vec![3, 2], vec![3]];
-        let kept = Kept { inputs: vec![table, ids], shapes, output: None, saved: Vec::new() };
+        let shapes = smallvec![table.shape(), ids.shape()];
+        let kept = Kept { inputs: smallvec![table, ids], shapes, output: None, saved: Default::default() };
         let gradient = Tensor::from_vec(vec![1.0, 2.0, 5.0, 6.0, 7.0, 8.0], &[3, 2]);
         let table = Take { axis: 0 }.gradient(kept, gradient, &[true, false]).swap_remove(0);
         assert_eq!(table.expect("wanted").to_f64(), [0.0, 0.0, 6.0, 8.0, 7.0, 8.0]);

@@ -3,13 +3,15 @@
 use std::ops::Range;
 
 use serde::Deserialize;
+use smallvec::smallvec;
 
 use super::elementwise::Activation;
 use super::reduction::sum_to;
-use super::{Affine, Arithmetic, Context, Entry, Evaluation, Keeps, Kept, Operation, Reach, entry};
+use super::{Affine, Arithmetic, Context, Entry, Evaluation, Gradients, Keeps, Kept, Operation, Reach, Tensors, entry};
 use crate::Device;
 use crate::cpu;
 use crate::cpu::gemm::{Matrix, gemm};
+use crate::memory::Block;
 use crate::program::{Kind, Type, show};
 use crate::tensor::{DType, Real, Tensor};
 
@@ -60,7 +62,7 @@ impl Operation for Linear {
         inputs.iter().skip(1).all(|input| input.shape.iter().all(|dim| !dim.batch)).then_some(self)
     }
 
-    fn evaluate(&self, inputs: Vec<Tensor>, _: &Context) -> Evaluation {
+    fn evaluate(&self, inputs: Tensors, _: &Context) -> Evaluation {
         value(self.activation, inputs).into()
     }
 
@@ -72,7 +74,7 @@ impl Operation for Linear {
         self.activation.rectifies()
     }
 
-    fn gradient(&self, kept: Kept, gradient: Tensor, wanted: &[bool]) -> Vec<Option<Tensor>> {
+    fn gradient(&self, kept: Kept, gradient: Tensor, wanted: &[bool]) -> Gradients {
         let gradient = self.activation.backward(kept.output, gradient);
         match gradient.dtype() {
             DType::F32 if gradient.is_cpu() => backward::<f32>(&kept.inputs, gradient, wanted),
@@ -87,7 +89,7 @@ impl Affine for Linear {
         input > 0
     }
 
-    fn before_activation(&self, inputs: Vec<Tensor>) -> Tensor {
+    fn before_activation(&self, inputs: Tensors) -> Tensor {
         value(Activation::None, inputs)
     }
 
@@ -117,7 +119,7 @@ pub(super) fn ones(like: &Tensor, positions: usize) -> Tensor {
     Tensor::full(&[1, positions], 1.0, like.dtype(), &Device::cpu())
 }
 
-fn value(activation: Activation, inputs: Vec<Tensor>) -> Tensor {
+fn value(activation: Activation, inputs: Tensors) -> Tensor {
     let x = &inputs[0];
     match x.dtype() {
         DType::F32 if x.is_cpu() => forward::<f32>(activation, inputs),
@@ -126,7 +128,7 @@ fn value(activation: Activation, inputs: Vec<Tensor>) -> Tensor {
     }
 }
 
-fn forward_tensors(activation: Activation, inputs: Vec<Tensor>) -> Tensor {
+fn forward_tensors(activation: Activation, inputs: Tensors) -> Tensor {
     let mut inputs = inputs.into_iter();
     let (x, kernel) = (inputs.next().expect("x"), inputs.next().expect("kernel"));
     let mut shape = x.shape();
@@ -146,7 +148,7 @@ fn rows(x: &Tensor) -> usize {
     x.shape()[..x.rank() - 1].iter().product()
 }
 
-fn backward_tensors(inputs: &[Tensor], gradient: Tensor, wanted: &[bool]) -> Vec<Option<Tensor>> {
+fn backward_tensors(inputs: &[Tensor], gradient: Tensor, wanted: &[bool]) -> Gradients {
     let (x, kernel) = (&inputs[0], &inputs[1]);
     let [features, out] = [kernel.shape()[0], kernel.shape()[1]];
     let rows = rows(x);
@@ -154,22 +156,22 @@ fn backward_tensors(inputs: &[Tensor], gradient: Tensor, wanted: &[bool]) -> Vec
     let dx = wanted[0].then(|| gradient.clone().matmul(kernel.clone().transpose()).reshape(&x.shape()));
     let dkernel = wanted[1].then(|| x.clone().reshape(&[rows, features]).transpose().matmul(gradient.clone()));
     let dbias = wanted.get(2).copied().unwrap_or(false).then(|| sum_to(gradient, &[out]));
-    let mut gradients = vec![dx, dkernel];
+    let mut gradients = smallvec![dx, dkernel];
     if wanted.len() == 3 {
         gradients.push(dbias);
     }
     gradients
 }
 
-fn forward<E: Real>(activation: Activation, inputs: Vec<Tensor>) -> Tensor {
-    let mut inputs: Vec<Tensor> = inputs.into_iter().map(|input| input.contiguous::<E>()).collect();
+fn forward<E: Real>(activation: Activation, inputs: Tensors) -> Tensor {
+    let mut inputs: Tensors = inputs.into_iter().map(|input| input.contiguous::<E>()).collect();
     let bias = (inputs.len() == 3).then(|| inputs.remove(2));
     let (x, kernel) = (&inputs[0], &inputs[1]);
     let [features, width] = [kernel.shape()[0], kernel.shape()[1]];
     let mut shape = x.shape();
     *shape.last_mut().expect("rank at least 2") = width;
     let rows = shape[..shape.len() - 1].iter().product();
-    let mut y = cpu::uninitialised::<E>(rows * width);
+    let mut y = Block::<E>::uninitialised(rows * width);
     if let Some(bias) = &bias {
         let bias = bias.elements::<E>();
         cpu::for_rows(&mut y, width, |_, rows| {
@@ -184,10 +186,10 @@ fn forward<E: Real>(activation: Activation, inputs: Vec<Tensor>) -> Tensor {
         [rows, features, width],
     );
     cpu::for_pieces(&mut y, |_, piece| activation.apply(piece));
-    Tensor::from_vec(y, &shape)
+    Tensor::from_block(y, &shape)
 }
 
-fn backward<E: Real>(inputs: &[Tensor], gradient: Tensor, wanted: &[bool]) -> Vec<Option<Tensor>> {
+fn backward<E: Real>(inputs: &[Tensor], gradient: Tensor, wanted: &[bool]) -> Gradients {
     let contiguous = |tensor: &Tensor| tensor.clone().contiguous::<E>();
     let (x, kernel, gradient) = (contiguous(&inputs[0]), contiguous(&inputs[1]), contiguous(&gradient));
     let [features, width] = [kernel.shape()[0], kernel.shape()[1]];
@@ -201,7 +203,7 @@ fn backward<E: Real>(inputs: &[Tensor], gradient: Tensor, wanted: &[bool]) -> Ve
         let x = Matrix::rows(x.elements::<E>(), features);
         product(x.t(), g, [features, rows, width], &kernel.shape())
     });
-    let mut gradients = vec![dx, dkernel];
+    let mut gradients = smallvec![dx, dkernel];
     if let Some(&wanted) = wanted.get(2) {
         gradients.push(wanted.then(|| sum_to(gradient.clone(), &[width])));
     }
@@ -209,7 +211,7 @@ fn backward<E: Real>(inputs: &[Tensor], gradient: Tensor, wanted: &[bool]) -> Ve
 }
 
 fn product<E: Real>(a: Matrix<'_, E>, b: Matrix<'_, E>, sizes: [usize; 3], shape: &[usize]) -> Tensor {
-    let mut out = cpu::uninitialised::<E>(sizes[0] * sizes[2]);
+    let mut out = Block::<E>::uninitialised(sizes[0] * sizes[2]);
     gemm(&mut out, false, a, b, sizes);
-    Tensor::from_vec(out, shape)
+    Tensor::from_block(out, shape)
 }

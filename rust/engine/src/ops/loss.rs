@@ -1,13 +1,15 @@
 //! Cross-entropy of classes, fused with its softmax.
 
 use serde::Deserialize;
+use smallvec::smallvec;
 
 use super::index::{Checked, one_hot};
 use super::normalization::for_rows_with;
 use super::reduction::{chunk_total, logsumexp, mean, row_max, widen};
-use super::{Context, Entry, Evaluation, Keeps, Kept, Operation, Reach, entry};
+use super::{Context, Entry, Evaluation, Gradients, Keeps, Kept, Operation, Reach, Tensors, entry};
 use crate::Number;
 use crate::cpu;
+use crate::memory::Block;
 use crate::program::{Kind, Type, show};
 use crate::tensor::{DType, Real, Tensor};
 
@@ -51,7 +53,7 @@ impl Operation for CrossEntropy {
         Reach::Sample
     }
 
-    fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
+    fn evaluate(&self, mut inputs: Tensors, _: &Context) -> Evaluation {
         let (labels, logits) = (inputs.pop().expect("labels"), inputs.pop().expect("logits"));
         match logits.dtype() {
             DType::F32 if logits.is_cpu() => self.forward::<f32>(logits, labels),
@@ -66,7 +68,7 @@ impl Operation for CrossEntropy {
     }
 
     /// `g · (p - (1 - s)·onehot(label) - s / classes)`
-    fn gradient(&self, mut kept: Kept, gradient: Tensor, _: &[bool]) -> Vec<Option<Tensor>> {
+    fn gradient(&self, mut kept: Kept, gradient: Tensor, _: &[bool]) -> Gradients {
         let labels = kept.saved.pop().expect("labels");
         let p = kept.saved.pop().expect("probabilities");
         let dlogits = match gradient.dtype() {
@@ -74,7 +76,7 @@ impl Operation for CrossEntropy {
             DType::F64 if gradient.is_cpu() => self.backward::<f64>(p, &labels, gradient),
             _ => self.backward_tensors(p, labels, gradient),
         };
-        vec![Some(dlogits), None]
+        smallvec![Some(dlogits), None]
     }
 }
 
@@ -99,7 +101,7 @@ impl CrossEntropy {
         let classes = p.shape().last().copied().expect("at least one axis");
         let labels = Checked::new(labels, classes, true).indices.contiguous::<i32>();
         let indices = labels.elements::<i32>();
-        let mut losses = cpu::uninitialised::<E>(indices.len());
+        let mut losses = Block::<E>::uninitialised(indices.len());
         let rows = p.elements_mut::<E>();
         for_rows_with(rows, classes, &mut losses, 1, |first, rows, losses| {
             cpu::vectorised!({
@@ -116,7 +118,7 @@ impl CrossEntropy {
                 }
             });
         });
-        Evaluation { value: Tensor::from_vec(losses, &shape), saved: vec![p, labels] }
+        Evaluation { value: Tensor::from_block(losses, &shape), saved: smallvec![p, labels] }
     }
 
     /// The mean logit under the smoothed target, from that of the label and the sum over all classes.
@@ -221,7 +223,7 @@ impl CrossEntropy {
             picked.times(smoothing - 1.0) - mean(logarithms.clone(), &[axis]).times(smoothing)
         };
         let loss = labels.mark(loss.reshape(&shape), &shape);
-        Evaluation { value: loss.cast(dtype), saved: vec![logarithms.exp(), labels.indices] }
+        Evaluation { value: loss.cast(dtype), saved: smallvec![logarithms.exp(), labels.indices] }
     }
 
     fn backward_tensors(&self, p: Tensor, labels: Tensor, gradient: Tensor) -> Tensor {

@@ -3,14 +3,16 @@
 use std::ops::Range;
 
 use serde::Deserialize;
+use smallvec::smallvec;
 
 use super::linear::features;
 use super::reduction::sum_to;
-use super::{Affine, Arithmetic, Context, Entry, Evaluation, Kept, Operation, Reach, entry};
+use super::{Affine, Arithmetic, Context, Entry, Evaluation, Gradients, Kept, Operation, Reach, Tensors, entry};
 use crate::cpu;
 use crate::cpu::gemm::{Matrix, gemm, gemm_serial};
+use crate::memory::Block;
 use crate::program::{Kind, Type, broadcast, broadcast_lengths, show};
-use crate::tensor::{DType, Real, Tensor};
+use crate::tensor::{DType, Lengths, Real, Strides, Tensor};
 
 /// The lines of the table.
 pub(super) const ENTRIES: &[Entry] = &[entry::<Matmul>("matmul", 2, Some(2))];
@@ -54,17 +56,17 @@ impl Operation for Matmul {
         (kernel.len() == 2 && kernel.iter().all(|dim| !dim.batch)).then_some(self)
     }
 
-    fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
+    fn evaluate(&self, mut inputs: Tensors, _: &Context) -> Evaluation {
         let (b, a) = (inputs.pop().expect("b"), inputs.pop().expect("a"));
         product(a, b).into()
     }
 
     /// `da = g · bᵀ`, `db = aᵀ · g`, summed over what was broadcast
-    fn gradient(&self, kept: Kept, gradient: Tensor, wanted: &[bool]) -> Vec<Option<Tensor>> {
+    fn gradient(&self, kept: Kept, gradient: Tensor, wanted: &[bool]) -> Gradients {
         let (a, b) = (&kept.inputs[0], &kept.inputs[1]);
         let da = wanted[0].then(|| sum_to(product(gradient.clone(), b.clone().transpose()), &a.shape()));
         let db = wanted[1].then(|| gradient_of_second(a.clone(), &b.shape(), gradient));
-        vec![da, db]
+        smallvec![da, db]
     }
 }
 
@@ -73,7 +75,7 @@ impl Affine for Matmul {
         input == 1
     }
 
-    fn before_activation(&self, mut inputs: Vec<Tensor>) -> Tensor {
+    fn before_activation(&self, mut inputs: Tensors) -> Tensor {
         let (b, a) = (inputs.pop().expect("b"), inputs.pop().expect("a"));
         product(a, b)
     }
@@ -142,16 +144,16 @@ fn product_cpu<E: Real>(a: Tensor, b: Tensor) -> Tensor {
 
 /// The product of two tensors of rank 2, read where they lie.
 fn matrix_product<E: Real>(a: &Tensor, b: &Tensor, sizes: [usize; 3]) -> Tensor {
-    let mut out = cpu::uninitialised::<E>(sizes[0] * sizes[2]);
+    let mut out = Block::<E>::uninitialised(sizes[0] * sizes[2]);
     gemm(&mut out, false, Stack::of(a).matrix(0), Stack::of(b).matrix(0), sizes);
-    Tensor::from_vec(out, &[sizes[0], sizes[2]])
+    Tensor::from_block(out, &[sizes[0], sizes[2]])
 }
 
 fn batched_product<E: Real>(a: Stack<E>, b: Stack<E>, batch: usize, sizes: [usize; 3], shape: &[usize]) -> Tensor {
     let size = sizes[0] * sizes[2];
-    let mut out = cpu::uninitialised::<E>(batch * size);
+    let mut out = Block::<E>::uninitialised(batch * size);
     if size == 0 {
-        return Tensor::from_vec(out, shape);
+        return Tensor::from_block(out, shape);
     }
     // Few large products split themselves among the threads; many share them out whole.
     if batch < rayon::current_num_threads() {
@@ -165,14 +167,14 @@ fn batched_product<E: Real>(a: Stack<E>, b: Stack<E>, batch: usize, sizes: [usiz
             }
         });
     }
-    Tensor::from_vec(out, shape)
+    Tensor::from_block(out, shape)
 }
 
 /// Matrices in a strided tensor, in row-major order of its leading axes.
 struct Stack<E> {
     tensor: Tensor,
-    strides: Vec<isize>,
-    shape: Vec<usize>,
+    strides: Strides,
+    shape: Lengths,
     element: std::marker::PhantomData<E>,
 }
 
@@ -184,7 +186,7 @@ impl<E: Real> Stack<E> {
             // Steps backwards are no matrix to the kernel.
             None => tensor.clone().contiguous::<E>(),
         };
-        let strides = tensor.strided::<E>().expect("contiguous").1.to_vec();
+        let strides = tensor.strided::<E>().expect("contiguous").1;
         Self { tensor, strides, shape, element: std::marker::PhantomData }
     }
 
@@ -220,10 +222,10 @@ mod tests {
         assert_eq!(y.to_f64(), a.clone().matmul(b.clone()).to_f64());
         let g = tensor(&y.shape(), 3);
         let kept = Kept {
-            inputs: vec![a.clone(), b.clone()],
-            shapes: vec![a.shape(), b.shape()],
+            inputs: smallvec![a.clone(), b.clone()],
+            shapes: smallvec![a.shape(), b.shape()],
             output: None,
-            saved: Vec::new(),
+            saved: Default::default(),
         };
         let gradients = Matmul {}.gradient(kept, g.clone(), &[true, true]);
         for (which, gradient) in gradients.into_iter().enumerate() {

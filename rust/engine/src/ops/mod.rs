@@ -29,6 +29,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use smallvec::SmallVec;
 
 pub use reach::{Affine, Reach};
 pub(crate) use reduction::{chunk_total, dot, row_max};
@@ -36,9 +37,21 @@ pub(crate) use window::Window;
 
 use crate::program::Type;
 use crate::random::Stream;
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{DType, Lengths, Tensor};
 use crate::trainer::Observers;
 use crate::{Device, Error, Result};
+
+/// The values of a node's inputs, or by-products of its evaluation.
+pub type Tensors = SmallVec<[Tensor; 3]>;
+
+/// A gradient for each input of a node, where it is wanted.
+pub type Gradients = SmallVec<[Option<Tensor>; 3]>;
+
+/// As many tensors as the operation's rule let through.
+fn exactly<const N: usize>(tensors: Tensors) -> [Tensor; N] {
+    let mut tensors = tensors.into_iter();
+    std::array::from_fn(|_| tensors.next().expect("the number was checked"))
+}
 
 /// What an evaluation may depend on besides its inputs.
 #[derive(Clone, Debug)]
@@ -61,12 +74,12 @@ pub struct Evaluation {
     /// The output.
     pub value: Tensor,
     /// By-products kept for the gradient: masks, indices, statistics.
-    pub saved: Vec<Tensor>,
+    pub saved: Tensors,
 }
 
 impl From<Tensor> for Evaluation {
     fn from(value: Tensor) -> Self {
-        Self { value, saved: Vec::new() }
+        Self { value, saved: Tensors::new() }
     }
 }
 
@@ -94,13 +107,13 @@ impl Keeps {
 #[derive(Clone, Debug)]
 pub struct Kept {
     /// The inputs, if [`Keeps::inputs`].
-    pub inputs: Vec<Tensor>,
+    pub inputs: Tensors,
     /// The shapes of the inputs, always.
-    pub shapes: Vec<Vec<usize>>,
+    pub shapes: SmallVec<[Lengths; 3]>,
     /// The output, if [`Keeps::output`].
     pub output: Option<Tensor>,
     /// [`Evaluation::saved`].
-    pub saved: Vec<Tensor>,
+    pub saved: Tensors,
 }
 
 impl Kept {
@@ -129,7 +142,7 @@ pub trait Operation: Debug + Send + Sync {
     fn infer(&self, inputs: &[&Type]) -> std::result::Result<Type, String>;
 
     /// The value. Inputs that nobody else needs arrive with unique storage, so that it may be reused.
-    fn evaluate(&self, inputs: Vec<Tensor>, context: &Context) -> Evaluation;
+    fn evaluate(&self, inputs: Tensors, context: &Context) -> Evaluation;
 
     /// What it computes in where precision is mixed.
     fn arithmetic(&self) -> Arithmetic {
@@ -153,7 +166,7 @@ pub trait Operation: Debug + Send + Sync {
 
     /// The gradient with respect to each wanted input, from that of the output; never asked for unless
     /// [`Self::differentiable`].
-    fn gradient(&self, _kept: Kept, _gradient: Tensor, _wanted: &[bool]) -> Vec<Option<Tensor>> {
+    fn gradient(&self, _kept: Kept, _gradient: Tensor, _wanted: &[bool]) -> Gradients {
         panic!("{self:?} has no gradient")
     }
 

@@ -2,12 +2,14 @@
 
 use rayon::prelude::*;
 use serde::Deserialize;
+use smallvec::smallvec;
 
 use super::binary::multiply;
 use super::reduction::{chunk_total, dot, mean, sum_to, widen};
-use super::{Context, Entry, Evaluation, Kept, Operation, Reach, entry};
+use super::{Context, Entry, Evaluation, Gradients, Kept, Operation, Reach, Tensors, entry, exactly};
 use crate::Number;
 use crate::cpu;
+use crate::memory::Block;
 use crate::program::{Kind, Type, show};
 use crate::tensor::{DType, Real, Tensor};
 
@@ -51,8 +53,8 @@ impl Operation for LayerNorm {
         Reach::Sample
     }
 
-    fn evaluate(&self, inputs: Vec<Tensor>, _: &Context) -> Evaluation {
-        let [x, scale, offset] = <[Tensor; 3]>::try_from(inputs).expect("three inputs");
+    fn evaluate(&self, inputs: Tensors, _: &Context) -> Evaluation {
+        let [x, scale, offset] = exactly(inputs);
         match x.dtype() {
             DType::F32 if x.is_cpu() => forward::<f32>(self.eps, &x, &scale, &offset),
             DType::F64 if x.is_cpu() => forward::<f64>(self.eps, &x, &scale, &offset),
@@ -62,7 +64,7 @@ impl Operation for LayerNorm {
 
     /// With `z` the normalised input and `d = g · scale`: `dx = (d - mean(d) - z · mean(d·z)) / √(variance + eps)`,
     /// `dscale = Σ g·z` and `doffset = Σ g` over all rows.
-    fn gradient(&self, kept: Kept, gradient: Tensor, _: &[bool]) -> Vec<Option<Tensor>> {
+    fn gradient(&self, kept: Kept, gradient: Tensor, _: &[bool]) -> Gradients {
         let (x, scale) = (&kept.inputs[0], &kept.inputs[1]);
         let found = match gradient.dtype() {
             DType::F32 if x.is_cpu() => backward::<f32>(x, scale, &kept.saved[0], gradient),
@@ -80,8 +82,8 @@ fn forward<E: Real>(eps: f64, x: &Tensor, scale: &Tensor, offset: &Tensor) -> Ev
     let (values, scale, offset) = (slice(&x), slice(&scale), slice(&offset));
     let width = scale.len();
     let rows = values.len() / width;
-    let mut y = cpu::uninitialised::<E>(values.len());
-    let mut moments = cpu::uninitialised::<E>(2 * rows);
+    let mut y = Block::<E>::uninitialised(values.len());
+    let mut moments = Block::<E>::uninitialised(2 * rows);
     for_rows_with(&mut y, width, &mut moments, 2, |first, y, moments| {
         cpu::vectorised!({
             let rows = y.chunks_exact_mut(width).zip(values[first * width..].chunks_exact(width));
@@ -90,7 +92,7 @@ fn forward<E: Real>(eps: f64, x: &Tensor, scale: &Tensor, offset: &Tensor) -> Ev
             }
         });
     });
-    Evaluation { value: Tensor::from_vec(y, &x.shape()), saved: vec![Tensor::from_vec(moments, &[rows, 2])] }
+    Evaluation { value: Tensor::from_block(y, &x.shape()), saved: smallvec![Tensor::from_block(moments, &[rows, 2])] }
 }
 
 #[inline(always)]
@@ -187,7 +189,7 @@ fn forward_tensors(eps: f64, x: Tensor, scale: Tensor, offset: Tensor) -> Evalua
     let x = x - centre.clone();
     let inverse = mean(x.clone().square(), &axes).plus(eps).sqrt().recip_of(1.0);
     let y = x * inverse.clone() * widen(scale) + widen(offset);
-    Evaluation { value: y.cast(dtype), saved: vec![centre, inverse] }
+    Evaluation { value: y.cast(dtype), saved: smallvec![centre, inverse] }
 }
 
 fn backward_tensors(x: &Tensor, scale: &Tensor, saved: &[Tensor], gradient: Tensor) -> [Tensor; 3] {

@@ -3,10 +3,12 @@
 use burn_backend::ops::ModuleOps;
 use burn_dispatch::Dispatch;
 use serde::Deserialize;
+use smallvec::smallvec;
 
 use super::convolution::{channels_first, channels_last};
-use super::{Arithmetic, Context, Entry, Evaluation, Keeps, Kept, Operation, Reach, Window, entry};
+use super::{Arithmetic, Context, Entry, Evaluation, Gradients, Keeps, Kept, Operation, Reach, Tensors, Window, entry};
 use crate::cpu::pooling::{self, Sizes};
+use crate::memory::Block;
 use crate::program::{Kind, Type};
 use crate::tensor::{DType, Real, Tensor};
 
@@ -98,7 +100,7 @@ impl Operation for MaxPool2d {
         Reach::Sample
     }
 
-    fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
+    fn evaluate(&self, mut inputs: Tensors, _: &Context) -> Evaluation {
         let x = inputs.remove(0);
         match x.dtype() {
             DType::F32 if x.is_cpu() => on_cpu::<f32>(&self.0, x, pooling::max).into(),
@@ -110,7 +112,7 @@ impl Operation for MaxPool2d {
                 let found = Dispatch::max_pool2d_with_indices(x, pool.size, pool.strides, [0, 0], [1, 1], false, int);
                 Evaluation {
                     value: channels_last(Tensor::from_primitive(found.output)),
-                    saved: vec![Tensor::from_primitive(found.indices)],
+                    saved: smallvec![Tensor::from_primitive(found.indices)],
                 }
             }
         }
@@ -120,7 +122,7 @@ impl Operation for MaxPool2d {
         Keeps::BOTH
     }
 
-    fn gradient(&self, mut kept: Kept, gradient: Tensor, _: &[bool]) -> Vec<Option<Tensor>> {
+    fn gradient(&self, mut kept: Kept, gradient: Tensor, _: &[bool]) -> Gradients {
         let dx = match gradient.dtype() {
             DType::F32 if gradient.is_cpu() => max_backward::<f32>(&self.0, kept, gradient),
             DType::F64 if gradient.is_cpu() => max_backward::<f64>(&self.0, kept, gradient),
@@ -142,7 +144,7 @@ impl Operation for MaxPool2d {
                 pool.unpadded(Tensor::from_primitive(found.x_grad), &kept.shapes[0])
             }
         };
-        vec![Some(dx)]
+        smallvec![Some(dx)]
     }
 }
 
@@ -159,7 +161,7 @@ impl Operation for AvgPool2d {
         Reach::Sample
     }
 
-    fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
+    fn evaluate(&self, mut inputs: Tensors, _: &Context) -> Evaluation {
         let x = inputs.remove(0);
         match x.dtype() {
             DType::F32 if x.is_cpu() => on_cpu::<f32>(&self.0, x, pooling::average),
@@ -179,7 +181,7 @@ impl Operation for AvgPool2d {
         Keeps::INPUTS
     }
 
-    fn gradient(&self, mut kept: Kept, gradient: Tensor, _: &[bool]) -> Vec<Option<Tensor>> {
+    fn gradient(&self, mut kept: Kept, gradient: Tensor, _: &[bool]) -> Gradients {
         let x = &kept.shapes[0];
         let dx = match gradient.dtype() {
             DType::F32 if gradient.is_cpu() => average_backward::<f32>(&self.0, x, gradient),
@@ -193,7 +195,7 @@ impl Operation for AvgPool2d {
                 pool.unpadded(Tensor::from_primitive(dx), x)
             }
         };
-        vec![Some(dx)]
+        smallvec![Some(dx)]
     }
 }
 
@@ -202,16 +204,16 @@ impl AvgPool2d {
     fn share(&self, x: &Tensor) -> Tensor {
         let sizes = self.0.sizes(&x.shape());
         let size = (self.0.size[0] * self.0.size[1]) as f64;
-        let share = sizes.counts().into_iter().map(|count| size / count).collect();
-        Tensor::from_f64(share, &[1, sizes.output[0], sizes.output[1], 1], x.dtype(), &x.device())
+        let share: Vec<f64> = sizes.counts().into_iter().map(|count| size / count).collect();
+        Tensor::from_f64(&share, &[1, sizes.output[0], sizes.output[1], 1], x.dtype(), &x.device())
     }
 }
 
-fn on_cpu<E: Real>(pool: &Pool, x: Tensor, kernel: fn(&Sizes, &[E]) -> Vec<E>) -> Tensor {
+fn on_cpu<E: Real>(pool: &Pool, x: Tensor, kernel: fn(&Sizes, &[E]) -> Block<E>) -> Tensor {
     let x = x.contiguous::<E>();
     let shape = x.shape();
     let y = kernel(&pool.sizes(&shape), x.elements::<E>());
-    Tensor::from_vec(y, &pool.output_shape(&shape))
+    Tensor::from_block(y, &pool.output_shape(&shape))
 }
 
 fn max_backward<E: Real>(pool: &Pool, kept: Kept, gradient: Tensor) -> Tensor {
@@ -219,13 +221,13 @@ fn max_backward<E: Real>(pool: &Pool, kept: Kept, gradient: Tensor) -> Tensor {
     let (x, y, gradient) = (contiguous(&kept.inputs[0]), contiguous(kept.output()), contiguous(&gradient));
     let dx =
         pooling::max_backward(&pool.sizes(&x.shape()), x.elements::<E>(), y.elements::<E>(), gradient.elements::<E>());
-    Tensor::from_vec(dx, &x.shape())
+    Tensor::from_block(dx, &x.shape())
 }
 
 fn average_backward<E: Real>(pool: &Pool, x: &[usize], gradient: Tensor) -> Tensor {
     let gradient = gradient.contiguous::<E>();
     let dx = pooling::average_backward(&pool.sizes(x), gradient.elements::<E>());
-    Tensor::from_vec(dx, x)
+    Tensor::from_block(dx, x)
 }
 
 #[cfg(test)]
@@ -279,10 +281,11 @@ mod tests {
         for on_other in [false, true] {
             let place = |tensor: &Tensor| if on_other { on_ndarray::<E>(tensor) } else { tensor.clone() };
             let (x, gradient) = (place(x), place(gradient));
-            let found = operation.evaluate(vec![x.clone()], &context(&x));
+            let found = operation.evaluate(smallvec![x.clone()], &context(&x));
             assert_close(&found.value.to_f64(), y, tolerance);
             let shapes = vec![x.shape()];
-            let kept = Kept { inputs: vec![x], shapes, output: Some(found.value), saved: found.saved };
+            let kept =
+                Kept { inputs: smallvec![x], shapes: shapes.into(), output: Some(found.value), saved: found.saved };
             let found = operation.gradient(kept, gradient, &[true]).remove(0).expect("wanted");
             assert_close(&found.to_f64(), dx, tolerance);
         }
@@ -321,9 +324,14 @@ mod tests {
     fn nan_is_never_hidden_and_ties_go_to_the_first() {
         let pool = Pool { size: [1, 3], strides: [1, 3], padding: [[0; 2]; 2] };
         let x = Tensor::from_vec(vec![1.0, f64::NAN, 2.0, 5.0, 5.0, 4.0], &[1, 1, 6, 1]);
-        let y = MaxPool2d(pool).evaluate(vec![x.clone()], &context(&x)).value;
+        let y = MaxPool2d(pool).evaluate(smallvec![x.clone()], &context(&x)).value;
         assert!(y.to_f64()[0].is_nan() && y.to_f64()[1] == 5.0);
-        let kept = Kept { inputs: vec![x.clone()], shapes: vec![x.shape()], output: Some(y), saved: Vec::new() };
+        let kept = Kept {
+            inputs: smallvec![x.clone()],
+            shapes: smallvec![x.shape()],
+            output: Some(y),
+            saved: Default::default(),
+        };
         let gradient = Tensor::from_vec(vec![0.0, 1.0], &[1, 1, 2, 1]);
         let dx = MaxPool2d(pool).gradient(kept, gradient, &[true]).remove(0).expect("wanted");
         assert_eq!(dx.to_f64()[3..], [1.0, 0.0, 0.0]);
@@ -334,8 +342,13 @@ mod tests {
         let pool = Pool { size: [3, 2], strides: [2, 1], padding: [[1, 1], [0, 1]] };
         let [one, two, three] = on_threads(|| {
             let x = tensor::<f32>(3, &[13, 9, 8, 5]);
-            let y = AvgPool2d(pool).evaluate(vec![x.clone()], &context(&x)).value;
-            let kept = Kept { inputs: Vec::new(), shapes: vec![x.shape()], output: None, saved: Vec::new() };
+            let y = AvgPool2d(pool).evaluate(smallvec![x.clone()], &context(&x)).value;
+            let kept = Kept {
+                inputs: Default::default(),
+                shapes: smallvec![x.shape()],
+                output: None,
+                saved: Default::default(),
+            };
             let dx = AvgPool2d(pool).gradient(kept, y.clone(), &[true]).remove(0).expect("wanted");
             (y.to_f64(), dx.to_f64())
         });

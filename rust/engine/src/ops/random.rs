@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
+use smallvec::smallvec;
 
 use super::binary::{multiply, product};
-use super::{Arithmetic, Context, Entry, Evaluation, Keeps, Kept, Operation, Reach, entry};
+use super::{Arithmetic, Context, Entry, Evaluation, Gradients, Keeps, Kept, Operation, Reach, Tensors, entry};
 use crate::Device;
 use crate::cpu;
+use crate::memory::Block;
 use crate::program::{Kind, Type};
 use crate::random::Stream;
 use crate::tensor::{DType, Real, Tensor};
@@ -41,8 +43,8 @@ impl Dropout {
         }
     }
 
-    fn factors<E: Real>(&self, stream: Stream, count: usize) -> Vec<E> {
-        let mut factors = cpu::uninitialised::<E>(count);
+    fn factors<E: Real>(&self, stream: Stream, count: usize) -> Block<E> {
+        let mut factors = Block::<E>::uninitialised(count);
         // Pieces have even lengths but for the last.
         cpu::for_pieces(&mut factors, |offset, piece| cpu::vectorised!(self.fill(stream, offset, piece)));
         factors
@@ -58,8 +60,8 @@ impl Dropout {
 pub(super) fn dropout_factors(rate: f64, stream: Stream, shape: &[usize], dtype: DType, device: &Device) -> Tensor {
     let (dropout, count) = (Dropout { rate }, shape.iter().product());
     match dtype {
-        DType::F64 => Tensor::from_values(dropout.factors::<f64>(stream, count), shape, device),
-        _ => Tensor::from_values(dropout.factors::<f32>(stream, count), shape, device).cast(dtype),
+        DType::F64 => Tensor::placed(dropout.factors::<f64>(stream, count), shape, device),
+        _ => Tensor::placed(dropout.factors::<f32>(stream, count), shape, device).cast(dtype),
     }
 }
 
@@ -75,10 +77,10 @@ impl Operation for Dropout {
         Arithmetic::Any
     }
 
-    fn evaluate(&self, mut inputs: Vec<Tensor>, context: &Context) -> Evaluation {
+    fn evaluate(&self, mut inputs: Tensors, context: &Context) -> Evaluation {
         let x = inputs.remove(0);
         let factors = self.factors_like(&x, context.stream);
-        Evaluation { value: multiply(x, factors.clone()), saved: vec![factors] }
+        Evaluation { value: multiply(x, factors.clone()), saved: smallvec![factors] }
     }
 
     fn drawn(&self, inputs: &[Tensor], context: &Context) -> Option<(Arc<dyn Operation>, Tensor)> {
@@ -89,8 +91,8 @@ impl Operation for Dropout {
         Keeps::NOTHING
     }
 
-    fn gradient(&self, mut kept: Kept, gradient: Tensor, _: &[bool]) -> Vec<Option<Tensor>> {
-        vec![Some(multiply(gradient, kept.saved.remove(0)))]
+    fn gradient(&self, mut kept: Kept, gradient: Tensor, _: &[bool]) -> Gradients {
+        smallvec![Some(multiply(gradient, kept.saved.remove(0)))]
     }
 }
 
@@ -102,13 +104,13 @@ fn float(inputs: &[&Type]) -> Result<Type, String> {
 /// A tensor whose element `i` is `draw(i)`.
 fn drawn(x: &Tensor, draw: impl Fn(u64) -> f64 + Sync) -> Tensor {
     let (shape, dtype, device): (_, _, Device) = (x.shape(), x.dtype(), x.device());
-    let mut values = cpu::uninitialised::<f64>(x.len());
+    let mut values = Block::<f64>::uninitialised(x.len());
     cpu::for_pieces(&mut values, |offset, piece| {
         for (index, value) in piece.iter_mut().enumerate() {
             *value = draw((offset + index) as u64);
         }
     });
-    Tensor::from_f64(values, &shape, dtype, &device)
+    Tensor::from_f64(&values, &shape, dtype, &device)
 }
 
 /// Standard normal numbers in the shape of `x`.
@@ -144,7 +146,7 @@ impl Operation for RandomNormalLike {
         Reach::Nothing
     }
 
-    fn evaluate(&self, inputs: Vec<Tensor>, context: &Context) -> Evaluation {
+    fn evaluate(&self, inputs: Tensors, context: &Context) -> Evaluation {
         drawn(&inputs[0], |index| context.stream.normal(index)).into()
     }
 
@@ -166,7 +168,7 @@ impl Operation for RandomUniformLike {
         Reach::Nothing
     }
 
-    fn evaluate(&self, inputs: Vec<Tensor>, context: &Context) -> Evaluation {
+    fn evaluate(&self, inputs: Tensors, context: &Context) -> Evaluation {
         let digits = digits(inputs[0].dtype());
         let unit = 1.0 / (1u64 << digits) as f64;
         drawn(&inputs[0], |index| (context.stream.bits(index) >> (64 - digits)) as f64 * unit).into()

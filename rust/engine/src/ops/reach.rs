@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::Tensors;
 use crate::tensor::Tensor;
 
 /// How far a change of an input reaches in the output.
@@ -28,7 +29,7 @@ pub trait Affine: Send + Sync {
     fn moves(&self, input: usize) -> bool;
 
     /// `z`.
-    fn before_activation(&self, inputs: Vec<Tensor>) -> Tensor;
+    fn before_activation(&self, inputs: Tensors) -> Tensor;
 
     /// The output from `z`.
     fn activate(&self, z: Tensor) -> Tensor {

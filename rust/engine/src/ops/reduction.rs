@@ -9,15 +9,17 @@ use std::marker::PhantomData;
 use burn_backend::Element;
 use rayon::prelude::*;
 use serde::Deserialize;
+use smallvec::smallvec;
 
 use super::binary::{divide, multiply};
 use super::softmax::{row_logsumexp, swap_last};
-use super::{Context, Entry, Evaluation, Keeps, Kept, Operation, Reach, entry};
+use super::{Context, Entry, Evaluation, Gradients, Keeps, Kept, Operation, Reach, Tensors, entry};
 use crate::Number;
 use crate::cpu;
+use crate::memory::Block;
 use crate::number::{is_nan, prefer};
 use crate::program::{Dim, Kind, Type, show};
-use crate::tensor::{Comparison, DType, Real, Tensor};
+use crate::tensor::{Comparison, DType, Lengths, Real, Tensor};
 
 /// The lines of the table.
 pub(super) const ENTRIES: &[Entry] = &[
@@ -45,7 +47,7 @@ trait Rule: Debug + Send + Sync {
 struct Reduced {
     input: Option<Tensor>,
     output: Option<Tensor>,
-    shape: Vec<usize>,
+    shape: Lengths,
 }
 
 /// The operation of a [`Rule`]: `axes` none means all; `keepdims` leaves them with length 1.
@@ -75,7 +77,7 @@ impl<R: Rule> Operation for Reduce<R> {
         Reach::Sample
     }
 
-    fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
+    fn evaluate(&self, mut inputs: Tensors, _: &Context) -> Evaluation {
         let x = inputs.remove(0);
         let axes = positions(self.axes.as_deref(), x.rank());
         let shape = reduced(&x.shape(), &axes, self.keepdims, 1);
@@ -86,13 +88,13 @@ impl<R: Rule> Operation for Reduce<R> {
         R::KEEPS
     }
 
-    fn gradient(&self, mut kept: Kept, gradient: Tensor, _: &[bool]) -> Vec<Option<Tensor>> {
+    fn gradient(&self, mut kept: Kept, gradient: Tensor, _: &[bool]) -> Gradients {
         let shape = kept.shapes.swap_remove(0);
         let axes = positions(self.axes.as_deref(), shape.len());
         let with_axes = reduced(&shape, &axes, true, 1);
         let output = kept.output.map(|output| output.reshape(&with_axes));
         let reduced = Reduced { input: kept.inputs.pop(), output, shape };
-        vec![Some(R::gradient(reduced, gradient.reshape(&with_axes), &axes))]
+        smallvec![Some(R::gradient(reduced, gradient.reshape(&with_axes), &axes))]
     }
 }
 
@@ -171,7 +173,7 @@ pub(super) fn sum_to(x: Tensor, shape: &[usize]) -> Tensor {
     }
     let added = mine.len() - shape.len();
     let repeated = |&axis: &usize| axis < added || (shape[axis - added] == 1 && mine[axis] != 1);
-    let axes: Vec<usize> = (0..mine.len()).filter(repeated).collect();
+    let axes: Lengths = (0..mine.len()).filter(repeated).collect();
     sum(x, &axes).reshape(shape)
 }
 
@@ -187,7 +189,7 @@ fn sum_cpu<E: Real>(x: Tensor, axes: &[usize], mean: bool) -> Tensor {
 fn over_groups<E: Element + bytemuck::Pod>(
     x: Tensor,
     axes: &[usize],
-    body: impl Fn(&[E], [usize; 3]) -> Vec<E>,
+    body: impl Fn(&[E], [usize; 3]) -> Block<E>,
 ) -> Tensor {
     let mut x = x.contiguous::<E>();
     for group in axes.chunk_by(|a, b| a + 1 == *b).rev() {
@@ -197,7 +199,7 @@ fn over_groups<E: Element + bytemuck::Pod>(
         let sizes = lengths.map(|lengths| lengths.iter().product());
         let out = body(x.elements::<E>(), sizes);
         shape[first..end].fill(1);
-        x = Tensor::from_vec(out, &shape);
+        x = Tensor::from_block(out, &shape);
     }
     x
 }
@@ -212,30 +214,43 @@ const LANES: usize = 32;
 const TERMS: usize = BLOCK / LANES;
 
 /// `body(i)` for each `i`, in parallel when it pays.
-fn collect<T: Send>(count: usize, work: usize, body: impl Fn(usize) -> T + Sync + Send) -> Vec<T> {
+fn collect<T>(count: usize, work: usize, body: impl Fn(usize) -> T + Sync + Send) -> Block<T>
+where
+    T: bytemuck::Pod + Send + Sync,
+{
+    rows(count, 1, work, |index, out| out[0] = body(index))
+}
+
+/// `body(i, row i)` for each row of `width`, which it writes, in parallel when it pays.
+fn rows<T>(count: usize, width: usize, work: usize, body: impl Fn(usize, &mut [T]) + Sync + Send) -> Block<T>
+where
+    T: bytemuck::Pod + Send + Sync,
+{
+    let mut out = Block::uninitialised(count * width);
     if count < 2 || work < cpu::PARALLEL_ELEMENTS {
-        return (0..count).map(body).collect();
+        out.chunks_mut(width.max(1)).enumerate().for_each(|(index, row)| body(index, row));
+    } else {
+        let least = cpu::PARALLEL_ELEMENTS.div_ceil((work / count).max(1));
+        let rows = out.par_chunks_mut(width.max(1)).with_min_len(least).enumerate();
+        rows.for_each(|(index, row)| body(index, row));
     }
-    let least = cpu::PARALLEL_ELEMENTS.div_ceil((work / count).max(1));
-    (0..count).into_par_iter().with_min_len(least).map(body).collect()
+    out
 }
 
 /// `out[i, k] = Σⱼ x[i, j, k] / divisor`
-fn sums<E: Real>(x: &[E], [outer, count, inner]: [usize; 3], divisor: f64) -> Vec<E> {
+fn sums<E: Real>(x: &[E], [outer, count, inner]: [usize; 3], divisor: f64) -> Block<E> {
     if x.is_empty() {
-        return vec![E::from_f64(0.0 / divisor); outer * inner];
+        return Block::full(outer * inner, E::from_f64(0.0 / divisor));
     }
     let finish = |total: f64| E::from_f64(total / divisor);
-    if inner > 1 && outer == 1 {
-        return column_totals(x, inner).into_iter().map(finish).collect();
-    }
     if inner > 1 {
-        let totals =
-            collect(outer, x.len(), |index| column_totals(&x[index * count * inner..][..count * inner], inner));
-        return totals.into_iter().flatten().map(finish).collect();
+        return rows(outer, inner, x.len(), |index, out| {
+            let totals = column_totals(&x[index * count * inner..][..count * inner], inner);
+            out.iter_mut().zip(totals.iter()).for_each(|(out, &total)| *out = finish(total));
+        });
     }
     if outer == 1 {
-        return vec![finish(total(x))];
+        return Block::full(1, finish(total(x)));
     }
     if count <= BLOCK {
         return short_sums(x, count, divisor);
@@ -244,8 +259,8 @@ fn sums<E: Real>(x: &[E], [outer, count, inner]: [usize; 3], divisor: f64) -> Ve
 }
 
 /// The sums of rows of one block.
-fn short_sums<E: Real>(x: &[E], count: usize, divisor: f64) -> Vec<E> {
-    let mut out = cpu::uninitialised::<E>(x.len() / count);
+fn short_sums<E: Real>(x: &[E], count: usize, divisor: f64) -> Block<E> {
+    let mut out = Block::<E>::uninitialised(x.len() / count);
     let rows = (cpu::PARALLEL_ELEMENTS / count).max(1);
     let body = |(out, x): (&mut [E], &[E])| {
         cpu::vectorised!({
@@ -266,7 +281,7 @@ fn short_sums<E: Real>(x: &[E], count: usize, divisor: f64) -> Vec<E> {
 pub(super) fn total<E: Real>(values: &[E]) -> f64 {
     let chunks = values.len().div_ceil(CHUNK);
     let chunk = |index: usize| &values[index * CHUNK..values.len().min((index + 1) * CHUNK)];
-    collect(chunks, values.len(), |index| cpu::vectorised!(chunk_total(chunk(index)))).into_iter().sum()
+    collect(chunks, values.len(), |index| cpu::vectorised!(chunk_total(chunk(index)))).iter().sum()
 }
 
 /// The sum of a slice on this thread.
@@ -312,23 +327,23 @@ fn block_dot<E: Real>(a: &[E], b: &[E]) -> f64 {
 }
 
 /// The sums of the columns of rows of `width`.
-fn column_totals<E: Real>(x: &[E], width: usize) -> Vec<f64> {
-    let rows = BLOCK * CHUNK.div_ceil(BLOCK * width);
-    if x.len() <= rows * width {
-        return column_chunk(x, width);
-    }
-    let chunks: Vec<&[E]> = x.chunks(rows * width).collect();
-    let parts = collect(chunks.len(), x.len(), |index| column_chunk(chunks[index], width));
-    let add = |mut totals: Vec<f64>, part: Vec<f64>| {
+fn column_totals<E: Real>(x: &[E], width: usize) -> Block<f64> {
+    let chunk = BLOCK * CHUNK.div_ceil(BLOCK * width) * width;
+    let parts = rows(x.len().div_ceil(chunk), width, x.len(), |index, totals| {
+        column_chunk(&x[index * chunk..x.len().min((index + 1) * chunk)], totals);
+    });
+    let mut parts_left = parts.chunks_exact(width);
+    let mut totals = Block::copy(parts_left.next().expect("at least one row"));
+    for part in parts_left {
         totals.iter_mut().zip(part).for_each(|(total, part)| *total += part);
-        totals
-    };
-    parts.into_iter().reduce(add).unwrap_or_else(|| vec![0.0; width])
+    }
+    totals
 }
 
-fn column_chunk<E: Real>(x: &[E], width: usize) -> Vec<f64> {
-    let mut totals = vec![0.0; width];
-    let mut partial = vec![E::default(); width];
+fn column_chunk<E: Real>(x: &[E], totals: &mut [f64]) {
+    let width = totals.len();
+    totals.fill(0.0);
+    let mut partial = Block::full(width, E::default());
     cpu::vectorised!({
         for block in x.chunks(TERMS * width) {
             partial.fill(E::default());
@@ -337,12 +352,11 @@ fn column_chunk<E: Real>(x: &[E], width: usize) -> Vec<f64> {
                     *sum = *sum + value;
                 }
             }
-            for (total, sum) in totals.iter_mut().zip(&partial) {
+            for (total, sum) in totals.iter_mut().zip(&*partial) {
                 *total += sum.to_f64();
             }
         }
     });
-    totals
 }
 
 /// `Σ x`
@@ -487,17 +501,17 @@ fn row_extreme<E: PartialOrd + Copy, X: Extreme>(row: &[E]) -> E {
 }
 
 /// `out[i, k]` is the extreme of `x[i, :, k]`, of at least one element.
-fn extremes<E, X>(x: &[E], [outer, count, inner]: [usize; 3]) -> Vec<E>
+fn extremes<E, X>(x: &[E], [outer, count, inner]: [usize; 3]) -> Block<E>
 where
-    E: PartialOrd + Copy + Send + Sync,
+    E: PartialOrd + bytemuck::Pod + Send + Sync,
     X: Extreme,
 {
     if inner == 1 {
         return collect(outer, x.len(), |index| cpu::vectorised!(row_extreme::<E, X>(&x[index * count..][..count])));
     }
-    let columns = |index: usize| {
+    rows(outer, inner, x.len(), |index, best| {
         let block = &x[index * count * inner..][..count * inner];
-        let mut best = block[..inner].to_vec();
+        best.copy_from_slice(&block[..inner]);
         cpu::vectorised!({
             for row in block.chunks_exact(inner.max(1)) {
                 for (best, &value) in best.iter_mut().zip(row) {
@@ -505,9 +519,7 @@ where
                 }
             }
         });
-        best
-    };
-    collect(outer, x.len(), columns).into_iter().flatten().collect()
+    })
 }
 
 /// The index of the first extreme along `axis` (default the last), which goes away; that of the first NaN if there is one.
@@ -541,7 +553,7 @@ impl<X: Extreme> Operation for Position<X> {
         Reach::Sample
     }
 
-    fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
+    fn evaluate(&self, mut inputs: Tensors, _: &Context) -> Evaluation {
         let x = inputs.remove(0);
         let axis = position(self.axis, x.rank());
         let shape = reduced(&x.shape(), &[axis], false, 1);
@@ -574,7 +586,7 @@ where
         let start = index / inner * count * inner + index % inner;
         first_extreme::<E, X>(values[start..].iter().step_by(inner).take(count).copied())
     };
-    Tensor::from_vec(collect(shape.iter().product(), values.len(), first), &shape)
+    Tensor::from_block(collect(shape.iter().product(), values.len(), first), &shape)
 }
 
 fn first_extreme<E: PartialOrd + Copy, X: Extreme>(values: impl Iterator<Item = E>) -> i32 {
@@ -608,7 +620,7 @@ impl Operation for LogSumExp {
         Reach::Sample
     }
 
-    fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
+    fn evaluate(&self, mut inputs: Tensors, _: &Context) -> Evaluation {
         let x = inputs.remove(0);
         let axis = position(self.axis, x.rank());
         let shape = reduced(&x.shape(), &[axis], self.keepdims, 1);
@@ -626,11 +638,11 @@ impl Operation for LogSumExp {
     }
 
     /// `g · e^(x - y)`
-    fn gradient(&self, mut kept: Kept, gradient: Tensor, _: &[bool]) -> Vec<Option<Tensor>> {
+    fn gradient(&self, mut kept: Kept, gradient: Tensor, _: &[bool]) -> Gradients {
         let x = kept.inputs.remove(0);
         let shape = reduced(&x.shape(), &[position(self.axis, x.rank())], true, 1);
         let y = finite_or_zero(kept.output().clone()).reshape(&shape);
-        vec![Some(multiply((x - y).exp(), gradient.reshape(&shape)))]
+        smallvec![Some(multiply((x - y).exp(), gradient.reshape(&shape)))]
     }
 }
 
@@ -677,7 +689,7 @@ fn logsumexp_cpu<E: Real>(x: Tensor, axis: usize) -> Tensor {
     let values = x.elements::<E>();
     let rows = values.len() / width.max(1);
     let value = |row: usize| cpu::vectorised!(row_logsumexp(&values[row * width..][..width]));
-    swap_last(Tensor::from_vec(collect(rows, values.len(), value), &shape), axis)
+    swap_last(Tensor::from_block(collect(rows, values.len(), value), &shape), axis)
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! Views, joins and parts: operations that move values and compute nothing.
 
 use serde::Deserialize;
+use smallvec::smallvec;
 
 use super::reduction::{checked_axes, position, positions, sum_to};
-use super::{Arithmetic, Context, Entry, Evaluation, Keeps, Kept, Operation, Reach, entry};
+use super::{Arithmetic, Context, Entry, Evaluation, Gradients, Keeps, Kept, Operation, Reach, Tensors, entry};
 use crate::program::{Dim, Kind, Type, show};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{DType, Lengths, Tensor};
 
 /// The lines of the table.
 pub(super) const ENTRIES: &[Entry] = &[
@@ -67,11 +68,11 @@ impl Operation for Reshape {
         Reach::Sample
     }
 
-    fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
+    fn evaluate(&self, mut inputs: Tensors, _: &Context) -> Evaluation {
         let x = inputs.remove(0);
         let free = x.len() / self.known().expect("the shape rule checked it");
         let length = |&length: &i64| if length == -1 { free } else { length as usize };
-        let shape: Vec<usize> = self.shape.iter().map(length).collect();
+        let shape: Lengths = self.shape.iter().map(length).collect();
         x.reshape(&shape).into()
     }
 
@@ -79,8 +80,8 @@ impl Operation for Reshape {
         Keeps::NOTHING
     }
 
-    fn gradient(&self, kept: Kept, gradient: Tensor, _: &[bool]) -> Vec<Option<Tensor>> {
-        vec![Some(gradient.reshape(&kept.shapes[0]))]
+    fn gradient(&self, kept: Kept, gradient: Tensor, _: &[bool]) -> Gradients {
+        smallvec![Some(gradient.reshape(&kept.shapes[0]))]
     }
 }
 
@@ -120,7 +121,7 @@ impl Operation for Transpose {
         Reach::Sample
     }
 
-    fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
+    fn evaluate(&self, mut inputs: Tensors, _: &Context) -> Evaluation {
         let x = inputs.remove(0);
         let order = self.order(x.rank());
         x.permute(&order).into()
@@ -130,11 +131,11 @@ impl Operation for Transpose {
         Keeps::NOTHING
     }
 
-    fn gradient(&self, _: Kept, gradient: Tensor, _: &[bool]) -> Vec<Option<Tensor>> {
+    fn gradient(&self, _: Kept, gradient: Tensor, _: &[bool]) -> Gradients {
         let order = self.order(gradient.rank());
         let mut inverse = vec![0; order.len()];
         order.into_iter().enumerate().for_each(|(to, from)| inverse[from] = to);
-        vec![Some(gradient.permute(&inverse))]
+        smallvec![Some(gradient.permute(&inverse))]
     }
 }
 
@@ -180,7 +181,7 @@ impl Operation for BroadcastTo {
         Reach::Sample
     }
 
-    fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
+    fn evaluate(&self, mut inputs: Tensors, _: &Context) -> Evaluation {
         let x = inputs.remove(0);
         let mine = x.shape();
         let length = |(to, from): (i64, Option<usize>)| if to == -1 { from.unwrap_or(1) } else { to as usize };
@@ -192,8 +193,8 @@ impl Operation for BroadcastTo {
         Keeps::NOTHING
     }
 
-    fn gradient(&self, kept: Kept, gradient: Tensor, _: &[bool]) -> Vec<Option<Tensor>> {
-        vec![Some(sum_to(gradient, &kept.shapes[0]))]
+    fn gradient(&self, kept: Kept, gradient: Tensor, _: &[bool]) -> Gradients {
+        smallvec![Some(sum_to(gradient, &kept.shapes[0]))]
     }
 }
 
@@ -232,19 +233,19 @@ impl Operation for Concatenate {
         Reach::Sample
     }
 
-    fn evaluate(&self, inputs: Vec<Tensor>, _: &Context) -> Evaluation {
+    fn evaluate(&self, inputs: Tensors, _: &Context) -> Evaluation {
         let axis = position(self.axis, inputs[0].rank());
-        Tensor::concatenate(inputs, axis).into()
+        Tensor::concatenate(inputs.into_vec(), axis).into()
     }
 
     fn keeps(&self) -> Keeps {
         Keeps::NOTHING
     }
 
-    fn gradient(&self, kept: Kept, gradient: Tensor, wanted: &[bool]) -> Vec<Option<Tensor>> {
+    fn gradient(&self, kept: Kept, gradient: Tensor, wanted: &[bool]) -> Gradients {
         let axis = position(self.axis, gradient.rank());
         let mut start = 0;
-        let part = |(shape, &wanted): (&Vec<usize>, &bool)| {
+        let part = |(shape, &wanted): (&Lengths, &bool)| {
             let mut region = Region::whole(&gradient.shape());
             (region.starts[axis], region.stops[axis]) = (start, start + shape[axis]);
             start += shape[axis];
@@ -363,7 +364,7 @@ impl Operation for Slice {
         Reach::Sample
     }
 
-    fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
+    fn evaluate(&self, mut inputs: Tensors, _: &Context) -> Evaluation {
         let x = inputs.remove(0);
         self.region(&x.shape()).of(x).into()
     }
@@ -372,10 +373,10 @@ impl Operation for Slice {
         Keeps::NOTHING
     }
 
-    fn gradient(&self, kept: Kept, gradient: Tensor, _: &[bool]) -> Vec<Option<Tensor>> {
+    fn gradient(&self, kept: Kept, gradient: Tensor, _: &[bool]) -> Gradients {
         let shape = &kept.shapes[0];
         let zeros = Tensor::full(shape, 0.0, gradient.dtype(), &gradient.device());
-        vec![Some(self.region(shape).placed(zeros, gradient))]
+        smallvec![Some(self.region(shape).placed(zeros, gradient))]
     }
 }
 
@@ -431,7 +432,7 @@ impl Operation for Pad {
         Reach::Sample
     }
 
-    fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
+    fn evaluate(&self, mut inputs: Tensors, _: &Context) -> Evaluation {
         let x = inputs.remove(0);
         let lengths = x.shape();
         let grown = |(length, &[before, after]): (&usize, &[usize; 2])| length + before + after;
@@ -448,8 +449,8 @@ impl Operation for Pad {
         Keeps::NOTHING
     }
 
-    fn gradient(&self, kept: Kept, gradient: Tensor, _: &[bool]) -> Vec<Option<Tensor>> {
-        vec![Some(self.region(&kept.shapes[0]).of(gradient))]
+    fn gradient(&self, kept: Kept, gradient: Tensor, _: &[bool]) -> Gradients {
+        smallvec![Some(self.region(&kept.shapes[0]).of(gradient))]
     }
 }
 
@@ -483,7 +484,7 @@ impl Operation for Flip {
         if axes.contains(&0) { Reach::Everything } else { Reach::Sample }
     }
 
-    fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
+    fn evaluate(&self, mut inputs: Tensors, _: &Context) -> Evaluation {
         self.apply(inputs.remove(0)).into()
     }
 
@@ -491,8 +492,8 @@ impl Operation for Flip {
         Keeps::NOTHING
     }
 
-    fn gradient(&self, _: Kept, gradient: Tensor, _: &[bool]) -> Vec<Option<Tensor>> {
-        vec![Some(self.apply(gradient))]
+    fn gradient(&self, _: Kept, gradient: Tensor, _: &[bool]) -> Gradients {
+        smallvec![Some(self.apply(gradient))]
     }
 }
 
@@ -506,7 +507,8 @@ mod tests {
     }
 
     fn gradient(operation: &dyn Operation, x: &Tensor, gradient: Tensor) -> Vec<f64> {
-        let kept = Kept { inputs: Vec::new(), shapes: vec![x.shape()], output: None, saved: Vec::new() };
+        let kept =
+            Kept { inputs: Default::default(), shapes: smallvec![x.shape()], output: None, saved: Default::default() };
         operation.gradient(kept, gradient, &[true])[0].as_ref().expect("wanted").to_f64()
     }
 

@@ -1,10 +1,11 @@
 //! Softmax and its logarithm, stable for any finite numbers.
 
 use serde::Deserialize;
+use smallvec::smallvec;
 
 use super::binary::multiply;
 use super::reduction::{chunk_total, dot, in_float32, last_axis, logsumexp, position, row_max, softmax, sum, widen};
-use super::{Context, Entry, Evaluation, Keeps, Kept, Operation, Reach, entry};
+use super::{Context, Entry, Evaluation, Gradients, Keeps, Kept, Operation, Reach, Tensors, entry};
 use crate::Number;
 use crate::cpu;
 use crate::program::{Kind, Type, show};
@@ -48,7 +49,7 @@ impl Operation for Softmax {
         if position(self.axis, inputs[0].rank()) == 0 { Reach::Everything } else { Reach::Sample }
     }
 
-    fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
+    fn evaluate(&self, mut inputs: Tensors, _: &Context) -> Evaluation {
         let x = inputs.remove(0);
         let axis = position(self.axis, x.rank());
         match x.dtype() {
@@ -64,11 +65,11 @@ impl Operation for Softmax {
     }
 
     /// `y · (g - Σ g·y)`
-    fn gradient(&self, kept: Kept, gradient: Tensor, _: &[bool]) -> Vec<Option<Tensor>> {
+    fn gradient(&self, kept: Kept, gradient: Tensor, _: &[bool]) -> Gradients {
         let y = kept.output().clone();
         let axis = position(self.axis, y.rank());
         let dtype = gradient.dtype();
-        vec![Some(match dtype {
+        smallvec![Some(match dtype {
             DType::F32 if y.is_cpu() => zip_rows::<f32>(gradient, y, axis, softmax_slope),
             DType::F64 if y.is_cpu() => zip_rows::<f64>(gradient, y, axis, softmax_slope),
             _ => {
@@ -89,7 +90,7 @@ impl Operation for LogSoftmax {
         if position(self.axis, inputs[0].rank()) == 0 { Reach::Everything } else { Reach::Sample }
     }
 
-    fn evaluate(&self, mut inputs: Vec<Tensor>, _: &Context) -> Evaluation {
+    fn evaluate(&self, mut inputs: Tensors, _: &Context) -> Evaluation {
         let x = inputs.remove(0);
         let axis = position(self.axis, x.rank());
         match x.dtype() {
@@ -105,11 +106,11 @@ impl Operation for LogSoftmax {
     }
 
     /// `g - e^y · Σ g`
-    fn gradient(&self, kept: Kept, gradient: Tensor, _: &[bool]) -> Vec<Option<Tensor>> {
+    fn gradient(&self, kept: Kept, gradient: Tensor, _: &[bool]) -> Gradients {
         let y = kept.output().clone();
         let axis = position(self.axis, y.rank());
         let dtype = gradient.dtype();
-        vec![Some(match dtype {
+        smallvec![Some(match dtype {
             DType::F32 if y.is_cpu() => zip_rows::<f32>(gradient, y, axis, log_softmax_slope),
             DType::F64 if y.is_cpu() => zip_rows::<f64>(gradient, y, axis, log_softmax_slope),
             _ => {

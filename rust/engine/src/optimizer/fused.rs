@@ -1,8 +1,11 @@
 //! Passes over the elements of a parameter: each formula a fused loop over CPU slices, or whole tensors on other devices.
 
+use std::slice::ChunksExactMut;
+
 use super::{Rule, Slot, Squares, Step, Target};
 use crate::Number;
 use crate::cpu;
+use crate::memory::Block;
 use crate::tensor::{DType, Real, Tensor};
 
 /// One look at every element: the new parameter, the new `S` arrays of state, and `K` terms that are added up.
@@ -195,50 +198,53 @@ pub(super) fn run_slices<E: Real, P: Pass<S, K>, const S: usize, const K: usize>
     state: [&mut [E]; S],
     scale: f64,
 ) -> [f64; K] {
-    use rayon::prelude::*;
-    let work = |piece| pass_over(pass, E::from_f64(scale), piece);
-    let pieces = split(Piece { parameter, gradient, state });
-    let sums: Vec<Vec<[f64; K]>> = match pieces.len() {
-        0 | 1 => pieces.into_iter().map(work).collect(),
-        _ => pieces.into_par_iter().map(work).collect(),
-    };
-    sums.into_iter().flatten().fold([0.0; K], |sum, block| std::array::from_fn(|index| sum[index] + block[index]))
+    let count = parameter.len();
+    // One sum more for what does not fill the registers.
+    let mut sums = Block::full(K * (count.div_ceil(BLOCK) + 1), 0.0);
+    let length = cpu::piece(count).next_multiple_of(BLOCK);
+    shared_out(pass, E::from_f64(scale), length, Piece { parameter, gradient, state }, &mut sums);
+    let blocks = sums.chunks_exact(K.max(1));
+    blocks.fold([0.0; K], |sum, block| std::array::from_fn(|index| sum[index] + block[index]))
 }
 
 /// Splits at whole blocks, so that the sums do not depend on the number of threads.
-fn split<E: Real, const S: usize>(mut rest: Piece<'_, E, S>) -> Vec<Piece<'_, E, S>> {
+fn shared_out<E: Real, P: Pass<S, K>, const S: usize, const K: usize>(
+    pass: &P,
+    scale: E,
+    length: usize,
+    mut rest: Piece<'_, E, S>,
+    sums: &mut [f64],
+) {
     let count = rest.parameter.len();
-    let length = cpu::piece(count).next_multiple_of(BLOCK);
-    let mut pieces = Vec::with_capacity(count.div_ceil(length));
-    while !rest.parameter.is_empty() {
-        pieces.push(rest.split_off(length.min(rest.parameter.len())));
+    if count <= length {
+        return pass_over(pass, scale, rest, sums);
     }
-    pieces
+    let half = count.div_ceil(length) / 2 * length;
+    let first = rest.split_off(half);
+    let (sums, rest_sums) = sums.split_at_mut(half / BLOCK * K);
+    rayon::join(|| shared_out(pass, scale, length, first, sums), || shared_out(pass, scale, length, rest, rest_sums));
 }
 
-/// Passes over a piece on the calling thread; returns the sums of its blocks.
+/// Passes over a piece on the calling thread; leaves the sums of its blocks.
 fn pass_over<E: Real, P: Pass<S, K>, const S: usize, const K: usize>(
     pass: &P,
     scale: E,
     mut rest: Piece<'_, E, S>,
-) -> Vec<[f64; K]> {
+    sums: &mut [f64],
+) {
     let count = rest.parameter.len();
-    let mut sums = Vec::with_capacity(count.div_ceil(BLOCK) + 1);
     let whole = rest.split_off(count / LANES * LANES);
     let mut padded = Padded::new(&rest);
+    let some = !rest.parameter.is_empty();
     // A loop, so that the formula is compiled once for whole registers and the rest.
-    let mut parts = vec![(whole, LANES)];
-    if !rest.parameter.is_empty() {
-        parts.push((padded.piece(), rest.parameter.len()));
-    }
+    let mut parts = [Some((whole, LANES)), some.then(|| (padded.piece(), rest.parameter.len()))];
+    let mut sums = sums.chunks_exact_mut(K.max(1));
     cpu::vectorised!({
-        for (piece, valid) in &mut parts {
+        for (piece, valid) in parts.iter_mut().flatten() {
             fused(pass, scale, piece, *valid, &mut sums);
         }
     });
-    drop(parts);
     padded.put_back(rest);
-    sums
 }
 
 /// One pass over whole registers, of which `valid` lanes are added up: each element is read and written once.
@@ -248,7 +254,7 @@ fn fused<E: Real, P: Pass<S, K>, const S: usize, const K: usize>(
     scale: E,
     piece: &mut Piece<'_, E, S>,
     valid: usize,
-    sums: &mut Vec<[f64; K]>,
+    sums: &mut ChunksExactMut<'_, f64>,
 ) {
     let count = piece.parameter.len();
     let mut start = 0;
@@ -259,7 +265,8 @@ fn fused<E: Real, P: Pass<S, K>, const S: usize, const K: usize>(
             lanes(pass, scale, piece, start, valid, &mut terms);
             start += LANES;
         }
-        sums.push(terms.map(|lanes| lanes.iter().map(|value| value.to_f64()).sum()));
+        let sums = sums.next().into_iter().flatten();
+        sums.zip(&terms).for_each(|(sum, lanes)| *sum = lanes.iter().map(|value| value.to_f64()).sum());
     }
 }
 
@@ -319,7 +326,7 @@ pub(crate) fn dot(a: &Tensor, b: &Tensor) -> f64 {
 /// Adds up what `block` makes of each block, the same for any number of threads.
 fn blocked<E: Real>(a: &[E], b: &[E], block: impl Fn(&[E], &[E]) -> f64 + Sync) -> f64 {
     use rayon::prelude::*;
-    let mut sums = vec![0.0; a.len().div_ceil(BLOCK)];
+    let mut sums = Block::full(a.len().div_ceil(BLOCK), 0.0);
     let work = |first: usize, sums: &mut [f64]| {
         let blocks = a[first * BLOCK..].chunks(BLOCK).zip(b[first * BLOCK..].chunks(BLOCK));
         sums.iter_mut().zip(blocks).for_each(|(sum, (a, b))| *sum = block(a, b));

@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::adam::AdamW;
 use super::{Decay, Hyperparameters, Pass, Rule, Slot, Squares, Step, Target, run, slots, squares};
 use crate::Number;
+use crate::cpu;
 use crate::cpu::gemm::{Matrix, gemm};
-use crate::cpu::{self, uninitialised};
+use crate::memory::Block;
 use crate::program::Role;
 use crate::tensor::{DType, Real, Tensor};
 
@@ -129,8 +130,8 @@ impl Pass<0, 2> for Descent {
 /// A tensor like another, to be written before it is read.
 fn unwritten(like: &Tensor) -> Tensor {
     match like.dtype() {
-        DType::F32 if like.is_cpu() => Tensor::from_vec(uninitialised::<f32>(like.len()), &like.shape()),
-        DType::F64 if like.is_cpu() => Tensor::from_vec(uninitialised::<f64>(like.len()), &like.shape()),
+        DType::F32 if like.is_cpu() => Tensor::from_block(Block::<f32>::uninitialised(like.len()), &like.shape()),
+        DType::F64 if like.is_cpu() => Tensor::from_block(Block::<f64>::uninitialised(like.len()), &like.shape()),
         _ => like.clone(),
     }
 }
@@ -165,11 +166,11 @@ fn iterate_tensor(x: Tensor) -> Tensor {
 
 fn iterate_cpu<E: Real>(matrix: Tensor, steps: u32) -> Tensor {
     let shape = matrix.shape();
-    let mut x = matrix.into_vec::<E>();
+    let mut x = Block::from(matrix.into_vec::<E>());
     let [rows, columns] = [shape[0], shape[1]];
     let side = rows.min(columns);
-    let [mut gram, mut polynomial] = [side * side; 2].map(uninitialised::<E>);
-    let mut next = uninitialised::<E>(x.len());
+    let [mut gram, mut polynomial] = [side * side; 2].map(Block::<E>::uninitialised);
+    let mut next = Block::<E>::uninitialised(x.len());
     for _ in 0..steps {
         let matrix = Matrix::rows(&x, columns);
         let (left, right) = if rows <= columns { (matrix, matrix.t()) } else { (matrix.t(), matrix) };
@@ -182,7 +183,7 @@ fn iterate_cpu<E: Real>(matrix: Tensor, steps: u32) -> Tensor {
         gemm(&mut next, false, left, right, [rows, side, columns]);
         std::mem::swap(&mut x, &mut next);
     }
-    Tensor::from_vec(x, &shape)
+    Tensor::from_block(x, &shape)
 }
 
 /// `a·I + b·A + c·A²` where `A²` stood.

@@ -250,7 +250,7 @@ fn target(count: usize) -> Target {
 /// Parameter, state and sums after some steps on a device.
 fn steps(name: &str, h: &Json, count: usize, dtype: DType, device: &Device) -> (Vec<f64>, Vec<f64>, Vec<Squares>) {
     let rule = rule(name, h.clone()).expect("a known optimizer");
-    let tensor = |seed| Tensor::from_f64(numbers(seed, count), &[count], dtype, device);
+    let tensor = |seed| Tensor::from_f64(&numbers(seed, count), &[count], dtype, device);
     let mut parameter = tensor(1);
     let target = target(count);
     let mut state: Vec<Tensor> =
@@ -317,7 +317,7 @@ fn an_update_is_the_same_among_any_number_of_threads() {
         let [one, two, three] = on_threads(|| steps(name, &h, count, DType::F32, &Device::cpu()));
         assert!(one == two && one == three, "{name} {h}");
     }
-    let values = Tensor::from_f64(numbers(5, count), &[count], DType::F32, &Device::cpu());
+    let values = Tensor::from_f64(&numbers(5, count), &[count], DType::F32, &Device::cpu());
     let [one, two, three] = on_threads(|| sum_squares(&values));
     assert!(one == two && one == three);
 }
@@ -365,7 +365,7 @@ fn unknown_names_are_refused() {
 fn updated(name: &str, h: &Json, shape: &[usize], dtype: DType, device: &Device) -> Vec<f64> {
     let rule = rule(name, h.clone()).expect("a known optimizer");
     let count = shape.iter().product();
-    let tensor = |seed| Tensor::from_f64(numbers(seed, count), shape, dtype, device);
+    let tensor = |seed| Tensor::from_f64(&numbers(seed, count), shape, dtype, device);
     let target = Target { shape: shape.to_vec(), ..target(count) };
     let mut parameter = tensor(1);
     let mut state: Vec<Tensor> =

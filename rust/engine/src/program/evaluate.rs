@@ -1,9 +1,12 @@
 //! Running a program forwards, and backwards over what was kept.
 
+use smallvec::SmallVec;
+
 use super::checkpoint::{Reverse, Segment};
 use super::precision::{Casts, Rounding};
 use super::{Node, Program, Source, ValueId};
-use crate::ops::{Context, Kept};
+use crate::memory::{Block, List, listed};
+use crate::ops::{Context, Gradients, Kept, Tensors};
 use crate::random::Stream;
 use crate::tensor::Tensor;
 use crate::trainer::Phase;
@@ -75,14 +78,16 @@ impl Plan {
 }
 
 /// Values that are known before a program runs, by place.
-pub(crate) type Leaves = Vec<Option<Tensor>>;
+pub(crate) type Leaves = List<Option<Tensor>>;
+
+listed!(Option<Tensor>, Option<Step>);
 
 /// The values of one run that are still needed.
 #[derive(Debug)]
 pub(crate) struct Forward {
     /// Leaves and outputs (and everything, if nothing was to be released).
     pub values: Leaves,
-    kept: Vec<Option<Step>>,
+    kept: List<Option<Step>>,
     /// What each segment that runs again reads from outside it.
     borders: Vec<Vec<(ValueId, Tensor)>>,
 }
@@ -101,7 +106,7 @@ impl Step {
         kept.inputs.iter().chain(&kept.output).chain(&kept.saved).chain([gradient])
     }
 
-    fn gradient(self, node: &Node, gradient: Tensor, wanted: &[bool]) -> Vec<Option<Tensor>> {
+    fn gradient(self, node: &Node, gradient: Tensor, wanted: &[bool]) -> Gradients {
         let operation = node.operation.as_ref();
         match self.casts {
             None => operation.gradient(self.kept, gradient, wanted),
@@ -124,7 +129,7 @@ pub(crate) enum Retention<'a> {
 /// The values that nodes still need, and how often.
 struct Live {
     values: Leaves,
-    uses: Vec<u32>,
+    uses: Block<u32>,
     release: bool,
 }
 
@@ -168,11 +173,10 @@ impl<'a> Evaluator<'a> {
 
     /// Runs a plan.
     pub(crate) fn forward(&mut self, plan: &Plan, leaves: Leaves, retention: Retention<'_>) -> Result<Forward> {
-        let mut kept = Vec::new();
-        kept.resize_with(leaves.len(), || None);
+        let mut kept = List::filled(leaves.len(), || None);
         let mut borders = Vec::new();
         let release = !matches!(retention, Retention::Everything);
-        let mut live = Live { values: leaves, uses: plan.uses.clone(), release };
+        let mut live = Live { values: leaves, uses: Block::copy(&plan.uses), release };
         plan.outputs.iter().for_each(|&output| live.uses[output] += 1);
         let (reached, segments) = match retention {
             Retention::Gradients(reverse) => (reverse.reached.as_slice(), reverse.segments.as_slice()),
@@ -208,9 +212,9 @@ impl<'a> Evaluator<'a> {
         let keeps = node.operation.keeps();
         let mut kept = keep.then(|| Kept {
             shapes: inputs.iter().map(Tensor::shape).collect(),
-            inputs: if keeps.inputs { inputs.clone() } else { Vec::new() },
+            inputs: if keeps.inputs { inputs.clone() } else { Default::default() },
             output: None,
-            saved: Vec::new(),
+            saved: Default::default(),
         });
         let inputs = casts.iter().fold(inputs, |inputs, casts| casts.inputs(inputs));
         self.context.stream = self.noise.fork(id as u64);
@@ -236,7 +240,7 @@ impl<'a> Evaluator<'a> {
         kept.map(|kept| Step { kept, casts })
     }
 
-    fn inputs(&mut self, node: &Node, live: &mut Live) -> (Vec<Tensor>, Option<Casts>) {
+    fn inputs(&mut self, node: &Node, live: &mut Live) -> (Tensors, Option<Casts>) {
         let Some(half) = self.context.half else {
             return (node.inputs.iter().map(|&input| live.take(input).0).collect(), None);
         };
@@ -254,12 +258,11 @@ impl<'a> Evaluator<'a> {
         &mut self,
         plan: &Plan,
         mut run: Forward,
-        seeds: Vec<(ValueId, Tensor)>,
+        seeds: impl IntoIterator<Item = (ValueId, Tensor)>,
         reverse: &Reverse,
-    ) -> Result<Vec<Option<Tensor>>> {
+    ) -> Result<Leaves> {
         run.values.clear();
-        let mut gradients: Vec<Option<Tensor>> = Vec::new();
-        gradients.resize_with(reverse.reached.len(), || None);
+        let mut gradients: Leaves = List::filled(reverse.reached.len(), || None);
         for (id, seed) in seeds {
             gradients[id] = Some(seed.added_to(gradients[id].take()));
         }
@@ -275,7 +278,7 @@ impl<'a> Evaluator<'a> {
             let Some(gradient) = gradients[id].take() else {
                 continue;
             };
-            let wanted: Vec<bool> = node.inputs.iter().map(|&input| reverse.reached[input]).collect();
+            let wanted: SmallVec<[bool; 8]> = node.inputs.iter().map(|&input| reverse.reached[input]).collect();
             let profiler = self.context.observers.profiler.as_ref();
             let running = profiler.map(|profiler| profiler.begin(Phase::Backward, Some(id), step.reads(&gradient)));
             let found = step.gradient(node, gradient, &wanted);
@@ -296,7 +299,8 @@ impl<'a> Evaluator<'a> {
     fn again(&mut self, segment: &Segment, reached: &[bool], run: &mut Forward) -> Result<()> {
         // What was seen the first time is not to be seen again.
         self.context.observers.watch = None;
-        let mut live = Live { values: vec![None; reached.len()], uses: vec![0; reached.len()], release: true };
+        let mut live =
+            Live { values: List::filled(reached.len(), || None), uses: Block::full(reached.len(), 0), release: true };
         for (id, value) in run.borders.pop().expect("one for each segment") {
             live.values[id] = Some(value);
         }

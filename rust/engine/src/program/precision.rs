@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use super::{Program, Source, ValueId};
-use crate::ops::{Arithmetic, Kept, Operation};
+use crate::ops::{Arithmetic, Gradients, Kept, Operation, Tensors};
 use crate::tensor::{DType, Tensor};
 use crate::{Device, Error, Result};
 
@@ -116,7 +116,7 @@ impl Casts {
     }
 
     /// Inputs as the operation takes them.
-    pub(super) fn inputs(&self, inputs: Vec<Tensor>) -> Vec<Tensor> {
+    pub(super) fn inputs(&self, inputs: Tensors) -> Tensors {
         inputs.into_iter().map(|input| float_cast(input, self.compute)).collect()
     }
 
@@ -132,7 +132,7 @@ impl Casts {
         mut kept: Kept,
         gradient: Tensor,
         wanted: &[bool],
-    ) -> Vec<Option<Tensor>> {
+    ) -> Gradients {
         kept.inputs = self.inputs(kept.inputs);
         kept.output = kept.output.map(|output| float_cast(output, self.compute));
         let found = operation.gradient(kept, gradient.cast(self.compute), wanted);
@@ -159,7 +159,7 @@ impl Rounding {
         operation: &dyn Operation,
         operands: Vec<Operand>,
         half: DType,
-    ) -> (Vec<Tensor>, Casts) {
+    ) -> (Tensors, Casts) {
         let casts = Casts::new(program, operation, &operands, half);
         let rounds = operation.arithmetic() == Arithmetic::Half;
         let input = |(id, value, last): Operand| {

@@ -1,14 +1,17 @@
 //! Direct access to the storage of tensors on the `cpu` device.
 
-use burn_backend::{Bytes, Element, Shape};
-use burn_dispatch::{BackendTensor, DispatchAutodiffContext, DispatchTensor, DispatchTensorKind};
-use burn_flex::{FlexTensor, Layout};
+use burn_backend::Element;
+use bytemuck::Pod;
+use smallvec::SmallVec;
 
-use super::{DType, Tensor};
+use super::dense::{self, Dense};
+use super::{DType, Tensor, Values, flex, flex_mut};
+use crate::cpu::kernel::Vectors;
+use crate::memory::Block;
 use crate::{Device, Number};
 
 /// A floating-point type that the fused CPU kernels compute in: `f32` or `f64`.
-pub trait Real: Number + Element + bytemuck::Pod + PartialOrd + Default + Send + Sync + 'static {
+pub trait Real: Number + Vectors + Element + Pod + PartialOrd + Default + Send + Sync + 'static {
     /// The tensor type of it.
     const DTYPE: DType;
     /// From a 64-bit number, rounded.
@@ -46,23 +49,13 @@ const EXPECTED: &str = "contiguous elements of the kernel's type on the cpu devi
 
 impl Tensor {
     /// A tensor on the `cpu` device that takes over `values`, without a copy.
-    pub fn from_vec<E: Element + bytemuck::Pod>(values: Vec<E>, shape: &[usize]) -> Self {
-        assert_eq!(values.len(), shape.iter().product::<usize>());
-        let layout = Layout::contiguous(Shape::from(shape.to_vec()));
-        let tensor = FlexTensor::new(Bytes::from_elems(values), layout, E::dtype());
-        Self::from_flex(tensor)
+    pub fn from_vec<E: Element + Pod>(values: Vec<E>, shape: &[usize]) -> Self {
+        Self::from_block(values.into(), shape)
     }
 
-    pub(super) fn from_flex(tensor: FlexTensor) -> Self {
-        let dtype = DType::from_burn(tensor.dtype());
-        let tensor = match dtype {
-            DType::Bool => BackendTensor::Bool(tensor),
-            DType::I32 | DType::I64 => BackendTensor::Int(tensor),
-            _ => BackendTensor::Float(tensor),
-        };
-        let primitive =
-            DispatchTensor { kind: DispatchTensorKind::Flex(tensor), autodiff: DispatchAutodiffContext::Disabled };
-        Self { primitive, dtype, number: false }
+    /// [`Self::from_vec`] of what a kernel wrote.
+    pub(crate) fn from_block<E: Element + Pod>(values: Block<E>, shape: &[usize]) -> Self {
+        Self::from_dense(Dense::new(values, shape))
     }
 
     /// The same values on the `cpu` device.
@@ -71,13 +64,20 @@ impl Tensor {
     }
 
     /// The elements in row-major order, if on the `cpu` device, of type `E` and contiguous.
-    pub fn as_slice<E: Element + bytemuck::Pod>(&self) -> Option<&[E]> {
-        self.flex()?.as_slice::<E>()
+    pub fn as_slice<E: Element + Pod>(&self) -> Option<&[E]> {
+        match &self.values {
+            Values::Dense(dense) => dense.elements(),
+            Values::Burn(primitive) => flex(primitive)?.as_slice::<E>(),
+        }
     }
 
     /// The elements for writing, if besides nobody else holds the storage.
-    pub fn as_mut_slice<E: Element + bytemuck::Pod>(&mut self) -> Option<&mut [E]> {
-        let tensor = self.flex_mut()?;
+    pub fn as_mut_slice<E: Element + Pod>(&mut self) -> Option<&mut [E]> {
+        let primitive = match &mut self.values {
+            Values::Dense(dense) => return dense.elements_mut(),
+            Values::Burn(primitive) => primitive,
+        };
+        let tensor = flex_mut(primitive)?;
         if tensor.dtype() != E::dtype() {
             return None;
         }
@@ -86,44 +86,49 @@ impl Tensor {
     }
 
     /// The same values, contiguous, where the `cpu` device holds them as `E`.
-    pub(crate) fn contiguous<E: Element + bytemuck::Pod>(self) -> Self {
-        let tensor = self.flex().filter(|tensor| tensor.dtype() == E::dtype()).expect(EXPECTED);
-        if tensor.is_contiguous() {
+    pub(crate) fn contiguous<E: Element + Pod>(self) -> Self {
+        if self.as_slice::<E>().is_some() {
             return self;
         }
-        Self::from_flex(tensor.to_contiguous())
+        let Values::Burn(primitive) = &self.values else { panic!("{EXPECTED}") };
+        let tensor = flex(primitive).filter(|tensor| tensor.dtype() == E::dtype()).expect(EXPECTED);
+        Self::from_primitive(dense::primitive(tensor.to_contiguous()))
     }
 
     /// The elements of a [contiguous](Self::contiguous) tensor.
-    pub(crate) fn elements<E: Element + bytemuck::Pod>(&self) -> &[E] {
+    pub(crate) fn elements<E: Element + Pod>(&self) -> &[E] {
         self.as_slice::<E>().expect(EXPECTED)
     }
 
     /// The same values, contiguous and held by nobody else, where the `cpu` device holds them as `E`.
-    pub(crate) fn unique<E: Element + bytemuck::Pod>(mut self) -> Self {
+    pub(crate) fn unique<E: Element + Pod>(mut self) -> Self {
         self.elements_mut::<E>();
         self
     }
 
     /// The elements for writing; copied first if somebody else holds the storage or they are not contiguous.
-    pub(crate) fn elements_mut<E: Element + bytemuck::Pod>(&mut self) -> &mut [E] {
+    pub(crate) fn elements_mut<E: Element + Pod>(&mut self) -> &mut [E] {
         if self.as_mut_slice::<E>().is_none() {
             let contiguous = self.clone().contiguous::<E>();
-            *self = Self::from_vec(contiguous.elements::<E>().to_vec(), &self.shape());
+            *self = Self::from_block(Block::copy(contiguous.elements::<E>()), &self.shape());
         }
         self.as_mut_slice::<E>().expect(EXPECTED)
     }
 
     /// The storage from the first element on and the step along each axis; `None` on another device, of another type, or where
     /// an axis runs backwards.
-    pub(crate) fn strided<E: Real>(&self) -> Option<(&[E], &[isize])> {
-        let tensor = self.flex()?;
+    pub(crate) fn strided<E: Real>(&self) -> Option<(&[E], Strides)> {
+        let primitive = match &self.values {
+            Values::Dense(dense) => return Some((dense.elements()?, row_major(dense.lengths()))),
+            Values::Burn(primitive) => primitive,
+        };
+        let tensor = flex(primitive)?;
         let layout = tensor.layout();
         if tensor.dtype() != E::dtype() || !layout.has_positive_strides() {
             return None;
         }
         let all: &[E] = tensor.storage();
-        Some((&all[layout.start_offset()..], layout.strides()))
+        Some((&all[layout.start_offset()..], layout.strides().into()))
     }
 
     /// Takes the elements out, without a copy if nobody else holds the storage.
@@ -136,4 +141,15 @@ impl Tensor {
         let data = self.try_into_data()?;
         data.try_into_vec::<E>().map_err(|error| crate::Error::Type(error.to_string()))
     }
+}
+
+/// Elements to the next place along each axis.
+pub(crate) type Strides = SmallVec<[isize; 5]>;
+
+fn row_major(lengths: &[usize]) -> Strides {
+    let mut strides: Strides = SmallVec::from_elem(1, lengths.len());
+    for axis in (1..lengths.len()).rev() {
+        strides[axis - 1] = strides[axis] * lengths[axis] as isize;
+    }
+    strides
 }

@@ -1,11 +1,13 @@
 //! Element types, and host buffers in and out.
 
 use burn_backend::ops::{BoolTensorOps, FloatTensorOps, IntTensorOps};
-use burn_backend::{BoolDType, Bytes, FloatDType, IntDType, Shape, TensorData};
+use burn_backend::{BoolDType, Bytes, Element, FloatDType, IntDType, Shape, TensorData};
 use burn_dispatch::Dispatch;
+use bytemuck::Pod;
 use half::{bf16, f16};
 
 use super::{Tensor, narrow};
+use crate::memory::Block;
 use crate::{Device, Error, Result};
 
 /// The element types of tensors.
@@ -119,35 +121,41 @@ impl Tensor {
     }
 
     /// A tensor of `values` on `device`.
-    pub fn from_values<E: burn_backend::Element + bytemuck::Pod>(
-        values: Vec<E>,
+    pub fn from_values<E: Element + Pod>(values: Vec<E>, shape: &[usize], device: &Device) -> Self {
+        Self::from_elements(values.into_iter(), shape, device)
+    }
+
+    /// A tensor of as many `values` as the shape asks for on `device`.
+    pub(crate) fn from_elements<E: Element + Pod>(
+        values: impl ExactSizeIterator<Item = E>,
         shape: &[usize],
         device: &Device,
     ) -> Self {
         if device.is_cpu() {
-            return Self::from_vec(values, shape);
+            return Self::from_block(Block::collect(values), shape);
         }
-        let bytes = Bytes::from_elems(values);
+        let bytes = Bytes::from_elems(values.collect::<Vec<E>>());
         let data = TensorData::from_bytes(bytes, Shape::from(shape.to_vec()), E::dtype());
         Self::from_data(data, device)
     }
 
+    /// What was computed on the host, on `device`.
+    pub(crate) fn placed<E: Element + Pod>(values: Block<E>, shape: &[usize], device: &Device) -> Self {
+        if device.is_cpu() {
+            Self::from_block(values, shape)
+        } else {
+            Self::from_elements(values.iter().copied(), shape, device)
+        }
+    }
+
     /// A floating-point tensor of `values`, rounded to `dtype`.
-    pub fn from_f64(values: Vec<f64>, shape: &[usize], dtype: DType, device: &Device) -> Self {
+    pub fn from_f64(values: &[f64], shape: &[usize], dtype: DType, device: &Device) -> Self {
+        let values = values.iter().copied();
         match dtype {
-            DType::F64 => Self::from_values(values, shape, device),
-            DType::F32 => {
-                let values: Vec<f32> = values.into_iter().map(|value| value as f32).collect();
-                Self::from_values(values, shape, device)
-            }
-            DType::F16 => {
-                let values: Vec<f16> = values.into_iter().map(f16::from_f64).collect();
-                Self::from_values(values, shape, device)
-            }
-            DType::BF16 => {
-                let values: Vec<bf16> = values.into_iter().map(bf16::from_f64).collect();
-                Self::from_values(values, shape, device)
-            }
+            DType::F64 => Self::from_elements(values, shape, device),
+            DType::F32 => Self::from_elements(values.map(|value| value as f32), shape, device),
+            DType::F16 => Self::from_elements(values.map(f16::from_f64), shape, device),
+            DType::BF16 => Self::from_elements(values.map(bf16::from_f64), shape, device),
             other => panic!("{} is no floating-point type", other.name()),
         }
     }
@@ -157,8 +165,8 @@ impl Tensor {
         if device.is_cpu() {
             let count = shape.iter().product();
             match dtype {
-                DType::F32 => return Self::from_vec(vec![value as f32; count], shape),
-                DType::F64 => return Self::from_vec(vec![value; count], shape),
+                DType::F32 => return Self::from_block(Block::full(count, value as f32), shape),
+                DType::F64 => return Self::from_block(Block::full(count, value), shape),
                 _ => {}
             }
         }
@@ -190,6 +198,14 @@ impl Tensor {
     /// The elements as 64-bit numbers, in row-major order.
     pub fn to_f64(&self) -> Vec<f64> {
         self.clone().into_data().iter::<f64>().collect()
+    }
+
+    /// [`Self::to_f64`] in memory that is used again.
+    pub(crate) fn numbers(&self) -> Block<f64> {
+        if let Some(values) = self.as_slice::<f32>() {
+            return Block::collect(values.iter().map(|&value| value.into()));
+        }
+        self.as_slice::<f64>().map_or_else(|| self.to_f64().into(), Block::copy)
     }
 
     /// The value of a tensor with one element.
@@ -228,9 +244,9 @@ impl Tensor {
         let store: BoolDType = device.bool_storage();
         Self::from_primitive(if from.is_int() {
             let zero = burn_backend::Scalar::Int(0);
-            Dispatch::int_not_equal_elem(self.primitive, zero, store)
+            Dispatch::int_not_equal_elem(self.into_primitive(), zero, store)
         } else {
-            Dispatch::float_not_equal_elem(self.primitive, zero, store)
+            Dispatch::float_not_equal_elem(self.into_primitive(), zero, store)
         })
     }
 }

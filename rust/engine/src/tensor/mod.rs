@@ -5,33 +5,53 @@
 mod arithmetic;
 mod cpu;
 mod data;
+mod dense;
+mod lengths;
 mod narrow;
 mod shaping;
 
 pub use arithmetic::Comparison;
 pub use burn_backend::Element;
 pub use cpu::Real;
+pub(crate) use cpu::Strides;
 pub use data::DType;
+pub use lengths::Lengths;
 
 use burn_backend::TensorMetadata;
 use burn_dispatch::{BackendTensor, DispatchTensor, DispatchTensorKind};
+use burn_flex::FlexTensor;
 
+use self::dense::Dense;
 use crate::Device;
 
 /// A value on a device; clones share the storage.
 #[derive(Clone, Debug)]
 pub struct Tensor {
-    primitive: DispatchTensor,
+    values: Values,
     dtype: DType,
-    /// Whether it has no axis: only Flex has such tensors, other backends hold one axis of length 1 instead.
+    /// Whether it has no axis: only the `cpu` device has such tensors, others hold one axis of length 1 instead.
     number: bool,
+}
+
+/// Where the values are.
+#[derive(Clone, Debug)]
+enum Values {
+    /// In row-major order on the `cpu` device: what the kernels of this crate read and write.
+    Dense(Dense),
+    /// Wherever and however Burn holds them.
+    Burn(Box<DispatchTensor>),
 }
 
 impl Tensor {
     /// Wraps a Burn primitive.
     pub(crate) fn from_primitive(primitive: DispatchTensor) -> Self {
         let dtype = DType::from_burn(primitive.dtype());
-        Self { primitive, dtype, number: false }
+        Self { values: Values::Burn(Box::new(primitive)), dtype, number: false }
+    }
+
+    fn from_dense(dense: Dense) -> Self {
+        let dtype = DType::from_burn(dense.dtype());
+        Self { values: Values::Dense(dense), dtype, number: false }
     }
 
     /// The same element without an axis.
@@ -46,7 +66,10 @@ impl Tensor {
 
     /// The Burn primitive.
     pub(crate) fn into_primitive(self) -> DispatchTensor {
-        self.primitive
+        match self.values {
+            Values::Dense(dense) => dense::primitive(dense.into_flex()),
+            Values::Burn(primitive) => *primitive,
+        }
     }
 
     /// The element type.
@@ -55,18 +78,29 @@ impl Tensor {
     }
 
     /// The lengths of the axes.
-    pub fn shape(&self) -> Vec<usize> {
-        if self.number { Vec::new() } else { self.primitive.shape().as_slice().to_vec() }
+    pub fn shape(&self) -> Lengths {
+        match &self.values {
+            _ if self.number => Lengths::default(),
+            Values::Dense(dense) => dense.lengths().clone(),
+            Values::Burn(primitive) => primitive.shape().as_slice().into(),
+        }
     }
 
     /// The number of axes.
     pub fn rank(&self) -> usize {
-        if self.number { 0 } else { self.primitive.shape().num_dims() }
+        match &self.values {
+            _ if self.number => 0,
+            Values::Dense(dense) => dense.lengths().len(),
+            Values::Burn(primitive) => primitive.shape().num_dims(),
+        }
     }
 
     /// The number of elements.
     pub fn len(&self) -> usize {
-        self.primitive.shape().num_elements()
+        match &self.values {
+            Values::Dense(dense) => dense.lengths().iter().product(),
+            Values::Burn(primitive) => primitive.shape().num_elements(),
+        }
     }
 
     /// Whether there is no element.
@@ -76,29 +110,35 @@ impl Tensor {
 
     /// The device that holds it.
     pub fn device(&self) -> Device {
-        Device::of(self.primitive.device())
+        match &self.values {
+            Values::Dense(_) => Device::cpu(),
+            Values::Burn(primitive) => Device::of(primitive.device()),
+        }
     }
 
     /// Whether it lives on the `cpu` device, whose storage the fused kernels read directly.
     pub(crate) fn is_cpu(&self) -> bool {
-        matches!(self.primitive.kind, DispatchTensorKind::Flex(_))
-    }
-
-    fn flex(&self) -> Option<&burn_flex::FlexTensor> {
-        match &self.primitive.kind {
-            DispatchTensorKind::Flex(
-                BackendTensor::Float(tensor) | BackendTensor::Int(tensor) | BackendTensor::Bool(tensor),
-            ) => Some(tensor),
-            _ => None,
+        match &self.values {
+            Values::Dense(_) => true,
+            Values::Burn(primitive) => flex(primitive).is_some(),
         }
     }
+}
 
-    fn flex_mut(&mut self) -> Option<&mut burn_flex::FlexTensor> {
-        match &mut self.primitive.kind {
-            DispatchTensorKind::Flex(
-                BackendTensor::Float(tensor) | BackendTensor::Int(tensor) | BackendTensor::Bool(tensor),
-            ) => Some(tensor),
-            _ => None,
-        }
+fn flex(primitive: &DispatchTensor) -> Option<&FlexTensor> {
+    match &primitive.kind {
+        DispatchTensorKind::Flex(
+            BackendTensor::Float(tensor) | BackendTensor::Int(tensor) | BackendTensor::Bool(tensor),
+        ) => Some(tensor),
+        _ => None,
+    }
+}
+
+fn flex_mut(primitive: &mut DispatchTensor) -> Option<&mut FlexTensor> {
+    match &mut primitive.kind {
+        DispatchTensorKind::Flex(
+            BackendTensor::Float(tensor) | BackendTensor::Int(tensor) | BackendTensor::Bool(tensor),
+        ) => Some(tensor),
+        _ => None,
     }
 }

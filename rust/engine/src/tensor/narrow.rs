@@ -5,6 +5,7 @@ use half::{bf16, f16};
 
 use super::{DType, Element, Tensor};
 use crate::cpu;
+use crate::memory::Block;
 
 /// A 16-bit type.
 trait Half: Element + bytemuck::Pod + Send + Sync {
@@ -62,9 +63,9 @@ where
 {
     let contiguous = tensor.clone().contiguous::<A>();
     let values = contiguous.elements::<A>();
-    let mut out = cpu::uninitialised::<B>(values.len());
+    let mut out = Block::<B>::uninitialised(values.len());
     cpu::for_pieces(&mut out, |offset, piece| convert(&values[offset..][..piece.len()], piece));
-    Tensor::from_vec(out, &tensor.shape())
+    Tensor::from_block(out, &tensor.shape())
 }
 
 impl Tensor {
@@ -131,7 +132,8 @@ mod tests {
         let x = Tensor::from_vec((0..6u8).map(f32::from).collect(), &[2, 3]);
         for dtype in [DType::F16, DType::BF16] {
             let narrow = x.clone().transpose().cast(dtype);
-            assert_eq!((narrow.shape(), narrow.to_f64()), (vec![3, 2], vec![0.0, 3.0, 1.0, 4.0, 2.0, 5.0]));
+            assert_eq!(narrow.shape(), [3, 2]);
+            assert_eq!(narrow.to_f64(), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
             let back = narrow.clone().transpose().flip(&[1]).cast(DType::F32);
             assert_eq!(back.to_f64(), [2.0, 1.0, 0.0, 5.0, 4.0, 3.0]);
             let part = narrow.clone().slice(&[0, 1], &[3, 2], &[2, 1]);

@@ -1,11 +1,13 @@
 //! Arrays that the caller lends: rows are gathered and converted, never the whole.
 
 use burn_backend::Element;
+use bytemuck::Pod;
 use half::f16;
 use rayon::prelude::*;
 
+use crate::memory::Block;
 use crate::program::{Kind, show, show_lengths};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{DType, Lengths, Tensor};
 use crate::{Device, Error, Result, cpu};
 
 /// The element types of lent arrays.
@@ -85,25 +87,24 @@ impl ArrayView {
     /// All elements as 64-bit numbers, in row-major order.
     pub fn to_f64(&self) -> Vec<f64> {
         let offsets = offsets(&self.shape, &self.strides);
-        self.read(&[0], &offsets, |value| value)
+        self.convert::<f64>(&[0], &offsets).to_vec()
     }
 
     /// Rows as a tensor of the type that a program's input of this kind has.
     pub fn gather(&self, rows: &[i64], kind: Kind, dtype: DType, device: &Device) -> Tensor {
-        let mut shape = self.shape.clone();
+        let mut shape = Lengths::from(self.shape.as_slice());
         shape[0] = rows.len();
-        let starts: Vec<isize> = rows.iter().map(|&row| row as isize * self.strides[0]).collect();
+        let starts = Block::collect(rows.iter().map(|&row| row as isize * self.strides[0]));
         let inner = offsets(&self.shape[1..], &self.strides[1..]);
         match (kind, dtype) {
-            (Kind::Int, _) => Tensor::from_values(self.convert::<i32>(&starts, &inner), &shape, device),
+            (Kind::Int, _) => Tensor::placed(self.convert::<i32>(&starts, &inner), &shape, device),
             (Kind::Bool, _) => {
-                let values = self.read(&starts, &inner, |value| value != 0.0);
-                let values: Vec<u8> = values.into_iter().map(u8::from).collect();
-                let truth = Tensor::from_values(values.into_iter().map(i32::from).collect(), &shape, device);
-                truth.cast(DType::Bool)
+                let values = self.convert::<f64>(&starts, &inner);
+                let truth = values.iter().map(|&value| i32::from(value != 0.0));
+                Tensor::from_elements(truth, &shape, device).cast(DType::Bool)
             }
-            (Kind::Float, DType::F64) => Tensor::from_values(self.convert::<f64>(&starts, &inner), &shape, device),
-            (Kind::Float, _) => Tensor::from_values(self.convert::<f32>(&starts, &inner), &shape, device).cast(dtype),
+            (Kind::Float, DType::F64) => Tensor::placed(self.convert::<f64>(&starts, &inner), &shape, device),
+            (Kind::Float, _) => Tensor::placed(self.convert::<f32>(&starts, &inner), &shape, device).cast(dtype),
         }
     }
 
@@ -112,13 +113,11 @@ impl ArrayView {
         let offsets = offsets(&self.shape, &self.strides);
         let start = [0];
         Ok(match self.format {
-            Format::F64 => Tensor::from_values(self.convert::<f64>(&start, &offsets), &self.shape, device),
-            Format::F16 | Format::F32 => {
-                Tensor::from_values(self.convert::<f32>(&start, &offsets), &self.shape, device)
-            }
+            Format::F64 => Tensor::placed(self.convert::<f64>(&start, &offsets), &self.shape, device),
+            Format::F16 | Format::F32 => Tensor::placed(self.convert::<f32>(&start, &offsets), &self.shape, device),
             Format::Bool => {
                 let values = self.convert::<i32>(&start, &offsets);
-                Tensor::from_values(values, &self.shape, device).cast(DType::Bool)
+                Tensor::placed(values, &self.shape, device).cast(DType::Bool)
             }
             _ => {
                 let values = self.convert::<i64>(&start, &offsets);
@@ -144,7 +143,7 @@ impl ArrayView {
             // A sum of zeros is not finite if and only if one number was not.
             !self.read_fold(start, &inner).is_finite()
         })?;
-        let values = self.read(&[bad_row as isize * row_step], &inner, |value| value);
+        let values = self.convert::<f64>(&[bad_row as isize * row_step], &inner);
         let place = values.iter().position(|value| !value.is_finite())?;
         let mut index = unravel(place, inner_shape);
         if !self.shape.is_empty() {
@@ -199,13 +198,9 @@ impl ArrayView {
         bytes
     }
 
-    fn read<T>(&self, starts: &[isize], inner: &Offsets, make: impl Fn(f64) -> T) -> Vec<T> {
-        self.convert::<f64>(starts, inner).into_iter().map(make).collect()
-    }
-
     /// Rows converted to `T`; integers out of its range become its extremes.
-    fn convert<T: From64>(&self, starts: &[isize], inner: &Offsets) -> Vec<T> {
-        let mut out = Vec::with_capacity(starts.len() * inner.len());
+    fn convert<T: From64>(&self, starts: &[isize], inner: &Offsets) -> Block<T> {
+        let mut out = Block::uninitialised(starts.len() * inner.len());
         macro_rules! rows {
             ($type:ty, $make:expr) => {{
                 const SIZE: usize = size_of::<$type>();
@@ -213,9 +208,11 @@ impl ArrayView {
                     // SAFETY: `T` is the array's own type, and a row is one run of readable bytes.
                     unsafe { self.copy_rows(starts, inner.len(), &mut out) };
                 } else {
-                    for &start in starts {
+                    for (row, &start) in out.chunks_exact_mut(inner.len().max(1)).zip(starts) {
+                        let mut row = row.iter_mut();
                         inner.for_each(start, |offset| {
-                            out.push($make(<$type>::from_ne_bytes(self.bytes::<SIZE>(offset))));
+                            let to = row.next().expect("a place for each element");
+                            *to = $make(<$type>::from_ne_bytes(self.bytes::<SIZE>(offset)));
                         });
                     }
                 }
@@ -239,16 +236,15 @@ impl ArrayView {
 
     /// # Safety
     /// `T` must be the array's own type, and each row one run of `length` elements.
-    unsafe fn copy_rows<T: Copy + Send>(&self, starts: &[isize], length: usize, out: &mut Vec<T>) {
+    unsafe fn copy_rows<T: Copy + Send>(&self, starts: &[isize], length: usize, out: &mut [T]) {
         let count = starts.len() * length;
-        let room = &mut out.spare_capacity_mut()[..count];
         let rows = if count < cpu::PARALLEL_ELEMENTS {
             starts.len()
         } else {
             starts.len().div_ceil(rayon::current_num_threads())
         };
         let (rows, length) = (rows.max(1), length.max(1));
-        room.par_chunks_mut(rows * length).zip(starts.par_chunks(rows)).for_each(|(room, starts)| {
+        out.par_chunks_mut(rows * length).zip(starts.par_chunks(rows)).for_each(|(room, starts)| {
             for (to, &start) in room.chunks_exact_mut(length).zip(starts) {
                 // SAFETY: the caller's promise; byte copies need no alignment of the source.
                 unsafe {
@@ -257,8 +253,6 @@ impl ArrayView {
                 }
             }
         });
-        // SAFETY: every element up to here was written above.
-        unsafe { out.set_len(count) };
     }
 }
 
@@ -322,7 +316,7 @@ fn unravel(mut place: usize, shape: &[usize]) -> Vec<usize> {
 }
 
 /// A number that arrays are converted to.
-trait From64: Element + Copy + Send {
+trait From64: Element + Pod {
     fn from_float(value: f64) -> Self;
     fn from_int(value: i128) -> Self;
 }

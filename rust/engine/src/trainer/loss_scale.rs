@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use super::Session;
 use super::update::{Training, Update};
+use crate::memory::List;
 use crate::program::{Leaves, ValueId};
 use crate::tensor::Tensor;
 
@@ -61,7 +62,7 @@ impl Training {
     pub(super) fn update_unscaled(
         &mut self,
         state: &mut Leaves,
-        gradients: Vec<(ValueId, Tensor)>,
+        gradients: List<(ValueId, Tensor)>,
         scale: f64,
         learning_rate: f64,
     ) -> Update {

@@ -105,8 +105,8 @@ pub struct Records {
     pub update_ratio: Vec<f64>,
     /// Whether the gradient was finite; an update that was not is skipped.
     pub finite: Vec<bool>,
-    /// What the update did to each parameter, in the order of [`Session::trained`]; empty where no update was due.
-    pub parameters: Vec<Vec<Movement>>,
+    /// What the update did to each parameter, in the order of [`Session::trained`]; [`Movement::NONE`] where no update was due.
+    pub parameters: Vec<Movement>,
     /// Micro-batches (by their place in the chunk) whose zero activations were counted, by layer as in [`Session::rectified`].
     pub activations: Vec<(usize, Vec<Zeros>)>,
     /// The weighted means of the metrics.
@@ -125,7 +125,7 @@ impl Session {
         let precision: Precision = precision.into();
         precision.check(&device)?;
         let mut session = Self {
-            state: vec![None; program.values().len()],
+            state: Leaves::filled(program.values().len(), || None),
             program,
             device,
             precision,
@@ -157,7 +157,7 @@ impl Session {
                 Some(array) => self.fit(path, shape, array)?,
                 None => {
                     let values = initializer.values(shape, streams.fork_name(path));
-                    Tensor::from_f64(values, shape, self.dtype, &self.device)
+                    Tensor::from_f64(&values, shape, self.dtype, &self.device)
                 }
             });
         }
@@ -168,7 +168,7 @@ impl Session {
         use crate::program::Kind;
         let float = if constant.kind == Kind::Float { self.dtype } else { DType::F64 };
         if constant.kind == Kind::Float {
-            return Tensor::from_f64(constant.values.clone(), &constant.shape, float, &self.device);
+            return Tensor::from_f64(&constant.values, &constant.shape, float, &self.device);
         }
         let values: Vec<i32> = constant.values.iter().map(|&value| value as i32).collect();
         let tensor = Tensor::from_values(values, &constant.shape, &self.device);

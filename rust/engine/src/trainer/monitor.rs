@@ -120,7 +120,7 @@ mod tests {
         let values = vec![0.0, 1.0, 0.0, 0.0, 0.0, 2.0];
         for device in [Device::cpu(), Device::ndarray()] {
             for dtype in [DType::F32, DType::F64] {
-                let counts = counts(&Tensor::from_f64(values.clone(), &[2, 1, 3], dtype, &device));
+                let counts = counts(&Tensor::from_f64(&values, &[2, 1, 3], dtype, &device));
                 let found = [counts.elements, counts.zeros, counts.units, counts.dead];
                 assert_eq!(found, [6.0, 4.0, 3.0, 1.0]);
             }

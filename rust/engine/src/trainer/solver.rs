@@ -7,6 +7,7 @@ use super::state::{missing, number};
 use super::step::MicroBatch;
 use super::update::{Movement, Update};
 use super::{Arrays, Session};
+use crate::memory::List;
 use crate::optimizer::{Last, Memory, Pair, Squares, Value, sum_squares};
 use crate::program::ValueId;
 use crate::tensor::Tensor;
@@ -33,7 +34,7 @@ pub(super) fn check(config: &OptimizerConfig) -> Result<()> {
 }
 
 /// The gradients of some parameters.
-type Gradients = Vec<(ValueId, Tensor)>;
+type Gradients = List<(ValueId, Tensor)>;
 
 impl Session {
     /// One update by the solver, from loss and gradients at the parameters of now; nothing moves if these are not finite.
@@ -61,8 +62,9 @@ impl Session {
             self.set_point(&trained, point);
             let solution = self.differentiate(batch, None, interrupt)?;
             let loss = batch.loss(&solution.outputs);
-            let gradients = solution.gradients.into_iter().enumerate();
-            self.value(&trained, loss, gradients.filter_map(|(id, gradient)| Some((id, gradient?))).collect())
+            let mut gradients = solution.gradients;
+            let gradients = gradients.drain(..).enumerate().filter_map(|(id, gradient)| Some((id, gradient?)));
+            self.value(&trained, loss, gradients.collect())
         });
         match &found {
             Ok(point) => self.set_point(&trained, point),
@@ -94,8 +96,8 @@ impl Session {
     }
 
     /// Loss and gradient in one vector, weight decay included: `weight_decay/2·‖p‖²`.
-    fn value(&self, trained: &[ValueId], loss: f64, gradients: Gradients) -> Result<Value> {
-        let mut gradients: BTreeMap<ValueId, Tensor> = gradients.into_iter().collect();
+    fn value(&self, trained: &[ValueId], loss: f64, mut gradients: Gradients) -> Result<Value> {
+        let mut gradients: BTreeMap<ValueId, Tensor> = gradients.drain(..).collect();
         let settings = &self.training()?.settings;
         let mut value = loss;
         let mut parts = Vec::with_capacity(trained.len());
@@ -115,7 +117,7 @@ impl Session {
 
     fn record(&self, update: &mut Update, trained: &[ValueId], before: &[Tensor]) {
         let mut all = Squares::default();
-        for ((&id, old), movement) in trained.iter().zip(before).zip(&mut update.parameters) {
+        for ((&id, old), movement) in trained.iter().zip(before).zip(update.parameters.iter_mut()) {
             let change = self.parameter(id).clone() - old.clone();
             let sums = Squares { parameter: sum_squares(old), update: sum_squares(&change) };
             movement.update_ratio = sums.ratio();

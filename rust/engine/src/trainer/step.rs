@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use smallvec::{SmallVec, smallvec};
+
 use super::data::expect_shape;
 use super::diagnose::Failure;
 use super::monitor::{ACTIVATIONS_EVERY, Watch, layers};
-use super::update::Update;
+use super::update::{Movement, Update};
 use super::{Arrays, Chunk, Inputs, Outputs, Phase, Records, Session, common_rows};
 use crate::gradient::{Method, Problem, Solution, solve};
+use crate::memory::{Block, List, Recycling};
 use crate::program::{Checkpoint, Kind, Leaves, Plan, Retention, Reverse, ValueId, forward, show_lengths};
 use crate::random::{Purpose, Stream};
 use crate::tensor::{DType, Tensor};
@@ -34,8 +37,9 @@ impl Session {
             )));
         }
         let accumulate = self.training()?.accumulate;
+        let _recycling = Recycling::begin();
         let mut skipped = 0;
-        let mut records = Records::default();
+        let mut records = Records::with_room(batches, &outputs, self.training()?.trained.len());
         for (step, rows) in order.chunks(chunk.batch_size).enumerate() {
             let address = [chunk.epoch, chunk.first_step + step as u64];
             let weights = weights_of(chunk.sample_weight, rows);
@@ -56,7 +60,7 @@ impl Session {
                 let failure = Failure { inputs, rows, weights: &weights, address };
                 self.diagnose(&outputs, &failure, interrupt).unwrap_or_default();
             }
-            records.push(record);
+            records.push(record, self.training()?.trained.len());
             if let Some(watch) = watch {
                 records.activations.push((step, watch.by_layer(&self.program, &outputs.plan)));
             }
@@ -87,11 +91,11 @@ impl Session {
         let batch = MicroBatch { outputs, reverse: &reverse, inputs, rows, weights, scale, address };
         let solution = self.differentiate(&batch, watch, interrupt)?;
         let mut record = Record::new(&solution.outputs, outputs, weights, total);
-        let assigned = self.assigned(&solution.outputs);
+        let mut assigned = self.assigned(&solution.outputs);
         drop(solution.outputs);
-        let gradients: Vec<(ValueId, Tensor)> = solution
-            .gradients
-            .into_iter()
+        let mut gradients = solution.gradients;
+        let gradients: List<(ValueId, Tensor)> = gradients
+            .drain(..)
             .enumerate()
             .filter_map(|(id, gradient)| Some((id, gradient?)))
             .filter(|(id, _)| self.training.as_ref().is_some_and(|training| training.wanted[*id]))
@@ -101,7 +105,7 @@ impl Session {
             None => self.update(gradients, total, learning_rate)?,
         };
         if record.loss.is_finite() && record.update.as_ref().is_none_or(|update| update.finite) {
-            for (id, value) in assigned {
+            for (id, value) in assigned.drain(..) {
                 self.state[id] = Some(value);
             }
         }
@@ -135,7 +139,7 @@ impl Session {
     }
 
     /// [`Self::take_gradients`], timed if somebody wants to know.
-    fn update(&mut self, gradients: Vec<(ValueId, Tensor)>, total: f64, learning_rate: f64) -> Result<Option<Update>> {
+    fn update(&mut self, gradients: List<(ValueId, Tensor)>, total: f64, learning_rate: f64) -> Result<Option<Update>> {
         let tensors = gradients.iter().map(|(_, gradient)| gradient);
         let running = self.profiler.as_ref().map(|profiler| profiler.begin(Phase::Update, None, tensors));
         let update = self.take_gradients(gradients, total, learning_rate);
@@ -170,19 +174,17 @@ impl Session {
         let outputs = self.outputs("evaluation")?;
         let rows = self.check(inputs, &outputs.plan, sample_weight)?;
         let order = checked_order(None, rows)?;
-        let mut totals: BTreeMap<String, f64> = BTreeMap::new();
+        let _recycling = Recycling::begin();
+        let mut totals: Sums = smallvec![0.0; 1 + outputs.metrics.len()];
         let mut weight = 0.0;
         for rows in order.chunks(batch_size.max(1)) {
             let run = self.run(&outputs.plan, inputs, rows, interrupt)?;
             let weights = weights_of(sample_weight, rows);
-            for (name, sum) in sums(&run, &outputs, &weights) {
-                *totals.entry(name).or_default() += sum;
-            }
+            totals.iter_mut().zip(sums(&run, &outputs, &weights)).for_each(|(total, sum)| *total += sum);
             weight += weights.iter().sum::<f64>();
         }
-        for total in totals.values_mut() {
-            *total /= weight;
-        }
+        let names = std::iter::once("loss".to_owned()).chain(outputs.metrics.iter().map(|(name, _)| metric(name)));
+        let mut totals: BTreeMap<String, f64> = names.zip(totals.into_iter().map(|total| total / weight)).collect();
         totals.insert("weight".to_owned(), weight);
         Ok(totals)
     }
@@ -199,6 +201,7 @@ impl Session {
         let plan = Plan::new(&self.program, &ids);
         let rows = self.check(inputs, &plan, None)?;
         let order = checked_order(None, rows)?;
+        let _recycling = Recycling::begin();
         let mut parts = vec![Vec::new(); ids.len()];
         for rows in order.chunks(batch_size.max(1)) {
             let run = self.run(&plan, inputs, rows, interrupt)?;
@@ -283,7 +286,7 @@ impl Session {
             }
             let run = forward(&self.program, &plan, leaves, &mut context, noise, Retention::Release, interrupt)?;
             let losses = run.values[loss].as_ref().expect("the plan's output").to_f64();
-            let counted = losses.iter().zip(&weights).filter(|(_, weight)| **weight != 0.0);
+            let counted = losses.iter().zip(&*weights).filter(|(_, weight)| **weight != 0.0);
             Ok(scale * counted.map(|(loss, weight)| loss * weight).sum::<f64>())
         };
         steps.iter().map(|&step| loss_at(step)).collect()
@@ -329,11 +332,11 @@ impl Session {
     }
 
     pub(super) fn sample_seed(&self, weights: &[f64], scale: f64) -> Tensor {
-        let seeds = weights.iter().map(|weight| weight * scale).collect();
-        Tensor::from_f64(seeds, &[weights.len()], self.dtype, &self.device)
+        let seeds: Block<f64> = Block::collect(weights.iter().map(|weight| weight * scale));
+        Tensor::from_f64(&seeds, &[weights.len()], self.dtype, &self.device)
     }
 
-    fn assigned(&self, outputs: &Leaves) -> Vec<(ValueId, Tensor)> {
+    fn assigned(&self, outputs: &Leaves) -> List<(ValueId, Tensor)> {
         let buffers = self.program.buffers();
         buffers
             .filter_map(|(id, buffer)| {
@@ -381,8 +384,7 @@ pub(super) struct MicroBatch<'a> {
 impl MicroBatch<'_> {
     /// The weighted mean loss, from the plan's outputs.
     pub(super) fn loss(&self, values: &Leaves) -> f64 {
-        let (_, sum) = sums(values, self.outputs, self.weights).remove(0);
-        sum / self.weights.iter().sum::<f64>()
+        sums(values, self.outputs, self.weights)[0] / self.weights.iter().sum::<f64>()
     }
 }
 
@@ -390,7 +392,7 @@ impl MicroBatch<'_> {
 pub(super) struct Record {
     pub loss: f64,
     weight: f64,
-    metrics: Vec<(String, f64)>,
+    metrics: Sums,
     pub update: Option<Update>,
 }
 
@@ -398,42 +400,67 @@ impl Record {
     fn new(values: &Leaves, outputs: &Outputs, weights: &[f64], total: f64) -> Self {
         let mut metrics = sums(values, outputs, weights);
         if total != 0.0 {
-            metrics.iter_mut().for_each(|(_, sum)| *sum /= total);
+            metrics.iter_mut().for_each(|sum| *sum /= total);
         }
-        let (_, loss) = metrics.remove(0);
+        let loss = metrics.remove(0);
         Self { loss, weight: total, metrics, update: None }
     }
 }
 
 impl Records {
-    fn push(&mut self, record: Record) {
+    /// Without a micro-batch yet, with room for as many as will come.
+    fn with_room(batches: usize, outputs: &Outputs, parameters: usize) -> Self {
+        let series = || Vec::with_capacity(batches);
+        Self {
+            learning_rate: series(),
+            loss_scale: series(),
+            loss: series(),
+            weight: series(),
+            gradient_norm: series(),
+            update_ratio: series(),
+            finite: Vec::with_capacity(batches),
+            parameters: Vec::with_capacity(batches * parameters),
+            activations: Vec::new(),
+            metrics: outputs.metrics.iter().map(|(name, _)| (metric(name), series())).collect(),
+        }
+    }
+
+    fn push(&mut self, record: Record, parameters: usize) {
         self.loss.push(record.loss);
         self.weight.push(record.weight);
         let update = record.update.as_ref();
         self.gradient_norm.push(update.map_or(f64::NAN, |update| update.gradient_norm));
         self.update_ratio.push(update.map_or(f64::NAN, |update| update.update_ratio));
         self.finite.push(update.is_none_or(|update| update.finite));
-        self.parameters.push(record.update.map_or_else(Vec::new, |update| update.parameters));
-        for (name, mean) in record.metrics {
-            self.metrics.entry(name).or_default().push(mean);
+        match update {
+            Some(update) => self.parameters.extend_from_slice(&update.parameters),
+            None => self.parameters.extend(std::iter::repeat_n(Movement::NONE, parameters)),
         }
+        // Both are in the order of the names.
+        self.metrics.values_mut().zip(record.metrics).for_each(|(means, mean)| means.push(mean));
     }
 }
 
-/// The weighted sum of the loss (first, as `"loss"`) and of each metric (as `"metric.<name>"`), in 64 bits.
-fn sums(values: &Leaves, outputs: &Outputs, weights: &[f64]) -> Vec<(String, f64)> {
+/// The weighted sum of the loss, then that of each metric, in 64 bits.
+type Sums = SmallVec<[f64; 8]>;
+
+fn sums(values: &Leaves, outputs: &Outputs, weights: &[f64]) -> Sums {
     let sum = |id: ValueId| {
-        let values = values[id].as_ref().expect("an output of the plan").to_f64();
+        let values = values[id].as_ref().expect("an output of the plan").numbers();
         values.iter().zip(weights).filter(|(_, weight)| **weight != 0.0).map(|(a, b)| a * b).sum()
     };
-    let metrics = outputs.metrics.iter().map(|(name, id)| (format!("metric.{name}"), sum(*id)));
-    std::iter::once(("loss".to_owned(), sum(outputs.loss))).chain(metrics).collect()
+    std::iter::once(outputs.loss).chain(outputs.metrics.iter().map(|(_, id)| *id)).map(sum).collect()
 }
 
-fn weights_of(sample_weight: Option<&ArrayView>, rows: &[i64]) -> Vec<f64> {
+/// The name of a metric among records and totals.
+fn metric(name: &str) -> String {
+    format!("metric.{name}")
+}
+
+fn weights_of(sample_weight: Option<&ArrayView>, rows: &[i64]) -> Block<f64> {
     match sample_weight {
-        Some(view) => view.gather(rows, Kind::Float, DType::F64, &crate::Device::cpu()).to_f64(),
-        None => vec![1.0; rows.len()],
+        Some(view) => view.gather(rows, Kind::Float, DType::F64, &crate::Device::cpu()).numbers(),
+        None => Block::full(rows.len(), 1.0),
     }
 }
 

@@ -8,10 +8,13 @@ use super::average::Average;
 use super::config::{OptimizerConfig, Settings};
 use super::loss_scale::LossScale;
 use crate::gradient::Method;
+use crate::memory::{Block, List, listed};
 use crate::optimizer::{Memory, Rule, Squares, Step, sum_squares};
 use crate::program::{Checkpoint, Leaves, Reverse, ValueId};
 use crate::tensor::{DType, Real, Tensor};
 use crate::{Error, Number, Result, cpu};
+
+listed!((ValueId, Tensor), Movement);
 
 /// The optimizer of a session and its state.
 #[derive(Debug)]
@@ -64,7 +67,7 @@ pub struct Update {
     /// Whether the gradient was finite and the update made.
     pub finite: bool,
     /// The same of each parameter, in the order of [`Session::trained`].
-    pub parameters: Vec<Movement>,
+    pub parameters: List<Movement>,
 }
 
 /// What an update did to one parameter.
@@ -112,7 +115,7 @@ impl Session {
     /// With groups of one, gradients are means; otherwise sums over the micro-batch.
     pub(super) fn take_gradients(
         &mut self,
-        gradients: Vec<(ValueId, Tensor)>,
+        mut gradients: List<(ValueId, Tensor)>,
         weight: f64,
         learning_rate: f64,
     ) -> Result<Option<Update>> {
@@ -120,7 +123,7 @@ impl Session {
         if training.accumulate == 1 {
             return Ok(Some(training.update_unscaled(&mut self.state, gradients, 1.0, learning_rate)));
         }
-        for (id, gradient) in gradients {
+        for (id, gradient) in gradients.drain(..) {
             let sum = training.group.sums.remove(&id);
             training.group.sums.insert(id, gradient.added_to(sum));
         }
@@ -166,33 +169,32 @@ impl Training {
     pub(super) fn update(
         &mut self,
         state: &mut Leaves,
-        gradients: Vec<(ValueId, Tensor)>,
+        gradients: List<(ValueId, Tensor)>,
         scale: f64,
         learning_rate: f64,
     ) -> Update {
-        let squares: Vec<f64> = gradients.iter().map(|(_, gradient)| sum_squares(gradient)).collect();
+        let squares = Block::collect(gradients.iter().map(|(_, gradient)| sum_squares(gradient)));
         let gradient_norm = scale * squares.iter().sum::<f64>().sqrt();
         let mut update = Update {
             gradient_norm,
             update_ratio: f64::NAN,
             finite: gradient_norm.is_finite(),
-            parameters: vec![Movement::NONE; self.trained.len()],
+            parameters: List::filled(self.trained.len(), || Movement::NONE),
         };
-        let places: BTreeMap<ValueId, usize> = self.trained.iter().copied().zip(0..).collect();
-        for ((id, _), squares) in gradients.iter().zip(&squares) {
-            update.parameters[places[id]].gradient_norm = scale * squares.sqrt();
+        for ((id, _), squares) in gradients.iter().zip(&*squares) {
+            update.parameters[self.place(*id)].gradient_norm = scale * squares.sqrt();
         }
         if !update.finite {
             return update;
         }
-        let (gradients, clipped_scale) = self.clip(gradients, squares, scale);
+        let (mut gradients, clipped_scale) = self.clip(gradients, squares, scale);
         self.updates += 1;
         let mut all = Squares::default();
-        for (id, gradient) in gradients {
+        for (id, gradient) in gradients.drain(..) {
             let scale = if self.settings[&id].clip { clipped_scale } else { scale };
             let parameter = state[id].as_mut().expect("parameters are initialised");
             let sums = self.update_one(id, parameter, gradient, scale, learning_rate);
-            update.parameters[places[&id]].update_ratio = sums.ratio();
+            update.parameters[self.place(id)].update_ratio = sums.ratio();
             all.parameter += sums.parameter;
             all.update += sums.update;
         }
@@ -203,21 +205,26 @@ impl Training {
         update
     }
 
+    /// The place of a parameter among those that are trained, which are in order.
+    fn place(&self, id: ValueId) -> usize {
+        self.trained.binary_search(&id).expect("gradients are those of trained parameters")
+    }
+
     /// Clips by value, and says by what the gradients that may be clipped are then to be multiplied.
     fn clip(
         &self,
-        mut gradients: Vec<(ValueId, Tensor)>,
-        mut squares: Vec<f64>,
+        mut gradients: List<(ValueId, Tensor)>,
+        mut squares: Block<f64>,
         scale: f64,
-    ) -> (Vec<(ValueId, Tensor)>, f64) {
+    ) -> (List<(ValueId, Tensor)>, f64) {
         let clips = |id: &ValueId| self.settings[id].clip;
         if let Some(limit) = self.clip_value {
             let clipped =
                 |(id, gradient)| (id, if clips(&id) { clip_value(gradient, limit / scale) } else { gradient });
-            gradients = gradients.into_iter().map(clipped).collect();
-            squares = gradients.iter().map(|(_, gradient)| sum_squares(gradient)).collect();
+            gradients = gradients.drain(..).map(clipped).collect();
+            squares = Block::collect(gradients.iter().map(|(_, gradient)| sum_squares(gradient)));
         }
-        let clipped = gradients.iter().zip(&squares).filter(|((id, _), _)| clips(id));
+        let clipped = gradients.iter().zip(&*squares).filter(|((id, _), _)| clips(id));
         let norm = scale * clipped.map(|(_, squares)| squares).sum::<f64>().sqrt();
         let factor = self.clip_norm.filter(|&limit| norm > limit).map_or(1.0, |limit| limit / norm);
         (gradients, scale * factor)

@@ -49,7 +49,7 @@ impl<'a, E: Real> Base<'a, E> {
 
     /// The perturbed column of every row: `(rows, inner)`.
     pub(super) fn gather(&self, rows: &Rows) -> Vec<E> {
-        let mut out = cpu::uninitialised::<E>(rows.len() * self.inner);
+        let mut out = vec![E::default(); rows.len() * self.inner];
         for ((copy, sample), out) in rows.pairs().zip(out.chunks_exact_mut(self.inner)) {
             out.iter_mut().zip(self.at(copy, sample)).for_each(|(to, &value)| *to = value);
         }
@@ -59,7 +59,7 @@ impl<'a, E: Real> Base<'a, E> {
     /// The rows whose values `(rows, inner)` are not those of the base run, and these values.
     pub(super) fn differing(&self, values: &[E], rows: &Rows) -> (Rows, Vec<E>) {
         let mut kept = rows.clone();
-        let mut out = cpu::uninitialised::<E>(values.len());
+        let mut out = vec![E::default(); values.len()];
         let mut count = 0;
         for ((copy, sample), values) in rows.pairs().zip(values.chunks_exact(self.inner)) {
             (kept.copy[count], kept.sample[count]) = (copy as u32, sample as u32);
@@ -120,7 +120,7 @@ pub(super) fn rank_one<E: Real>(
 ) -> Vec<E> {
     let (inner, padded) = (base.inner, width.next_multiple_of(LANES));
     let length = values.len() * width;
-    let mut out = cpu::uninitialised::<E>(length + padded - width);
+    let mut out = vec![E::default(); length + padded - width];
     cpu::vectorised!({
         let mut start = 0;
         for ((copy, sample), values) in rows.pairs().zip(values.chunks_exact(inner)) {

@@ -2,7 +2,7 @@
 
 use super::columns::{Base, Rows, moved, rank_one};
 use super::suffix::{Operand, Rule, Step, Suffix};
-use crate::cpu;
+use crate::memory::Block;
 use crate::ops::Affine;
 use crate::tensor::{DType, Element, Real, Tensor};
 use crate::{Device, Interrupt, Result};
@@ -94,13 +94,13 @@ impl<'a, E: Real> Copies<'a, E> {
         let end = self.copies.last().map_or(first, of) + 1;
         let directions = affine.directions(inputs, input, first..end).contiguous::<E>();
         let (directions, z) = (directions.elements::<E>(), z.elements::<E>());
-        let mut out = cpu::uninitialised::<E>(self.copies.len() * positions);
+        let mut out = Block::<E>::uninitialised(self.copies.len() * positions);
         for ((copy, &column), out) in self.copies.iter().zip(&self.columns).zip(out.chunks_exact_mut(positions)) {
             let direction = &directions[(of(copy) - first) * positions..];
             moved(out, &z[column * positions..], direction, E::from_f64(copy.step));
         }
         let inner = positions / self.suffix.batch;
-        Change::Columns(affine.activate(Tensor::from_vec(out, &[self.rows.len(), inner])))
+        Change::Columns(affine.activate(Tensor::from_block(out, &[self.rows.len(), inner])))
     }
 
     fn column_wise(&self, step: &Step<'_>) -> Change {

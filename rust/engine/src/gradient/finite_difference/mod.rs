@@ -17,7 +17,7 @@ use rayon::prelude::*;
 use self::copies::{Copies, Copy};
 use self::suffix::Suffix;
 use super::{Problem, Solution};
-use crate::program::{Plan, Retention, forward};
+use crate::program::{Leaves, Plan, Retention, forward};
 use crate::tensor::{DType, Real, Tensor};
 use crate::{Interrupt, Result};
 
@@ -45,7 +45,7 @@ pub(super) fn solve(mut problem: Problem<'_>, sides: Sides, interrupt: &Interrup
     let run = forward(program, problem.plan, leaves, context, problem.noise, Retention::Everything, interrupt)?;
     let weight = problem.weight.to_f64();
     let plan = Plan::new(program, &[problem.loss]);
-    let mut gradients = vec![None; run.values.len()];
+    let mut gradients = Leaves::filled(run.values.len(), || None);
     for id in (0..problem.wanted.len()).filter(|&id| problem.wanted[id] && plan.needs(id)) {
         if let Some(suffix) = Suffix::new(&problem, &plan, &run.values, id) {
             let differences = Differences { suffix: &suffix, weight: &weight, sides, interrupt };
@@ -71,7 +71,7 @@ impl Differences<'_> {
             DType::F64 => self.slopes::<f64>(&values)?,
             _ => self.slopes::<f32>(&values)?,
         };
-        Ok(Tensor::from_f64(slopes, &shape, dtype, &parameter.device()))
+        Ok(Tensor::from_f64(&slopes, &shape, dtype, &parameter.device()))
     }
 
     fn slopes<E: Real>(&self, values: &[f64]) -> Result<Vec<f64>> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::Problem;
 use super::columns::{contiguous, padded};
-use crate::ops::{Affine, Context, Operation, Reach};
+use crate::ops::{Affine, Context, Operation, Reach, Tensors};
 use crate::program::{Dim, Kind, Leaves, Node, Plan, Source, Type, ValueId};
 use crate::random::Stream;
 use crate::tensor::{DType, Tensor};
@@ -159,7 +159,7 @@ impl<'a> Builder<'_, 'a> {
         if !depends || node.operation.reach(&types) == Reach::Nothing {
             return;
         }
-        let inputs: Vec<Tensor> = node.inputs.iter().map(|&input| self.base(input)).collect();
+        let inputs: Tensors = node.inputs.iter().map(|&input| self.base(input)).collect();
         let mut operands: Vec<Operand> = node.inputs.iter().map(|&input| self.operand(input)).collect();
         let context = self.context(id, self.problem.noise);
         let mut operation = Arc::clone(&node.operation);
@@ -210,7 +210,7 @@ impl<'a> Builder<'_, 'a> {
         node: &'a Node,
         operation: &dyn Operation,
         operands: &[Operand],
-        inputs: Vec<Tensor>,
+        inputs: Tensors,
     ) -> Rule<'a> {
         let types = self.types(node);
         let reach = operation.reach(&types);
@@ -225,7 +225,7 @@ impl<'a> Builder<'_, 'a> {
         if let (Some(affine), &[place]) = (affine, changed.as_slice()) {
             if matches!(operands[place], Operand::Parameter) && affine.moves(place) {
                 let z = by_columns(&affine.before_activation(inputs.clone()));
-                return Rule::Moved { affine, input: place, inputs, z };
+                return Rule::Moved { affine, input: place, inputs: inputs.into_vec(), z };
             }
             if place == 0 && affine.is_product() && self.has_form(&operands[0], Form::Columns) {
                 let kernel = padded(&inputs[1]);

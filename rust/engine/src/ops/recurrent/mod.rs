@@ -17,7 +17,7 @@ use std::marker::PhantomData;
 use serde::Deserialize;
 
 use super::elementwise::Activation;
-use super::{Arithmetic, Context, Entry, Evaluation, Kept, Operation, Reach, entry};
+use super::{Arithmetic, Context, Entry, Evaluation, Gradients, Kept, Operation, Reach, Tensors, entry};
 use crate::program::{Dim, Kind, Type, show};
 use crate::tensor::{DType, Real, Tensor};
 
@@ -310,8 +310,8 @@ impl<C: Cell> Operation for Recurrent<C> {
         Reach::Sample
     }
 
-    fn evaluate(&self, inputs: Vec<Tensor>, _: &Context) -> Evaluation {
-        let parts = self.parts(inputs);
+    fn evaluate(&self, inputs: Tensors, _: &Context) -> Evaluation {
+        let parts = self.parts(inputs.into_vec());
         if parts.x.is_empty() {
             return self.without_samples(&parts).into();
         }
@@ -322,17 +322,17 @@ impl<C: Cell> Operation for Recurrent<C> {
         }
     }
 
-    fn gradient(&self, kept: Kept, gradient: Tensor, wanted: &[bool]) -> Vec<Option<Tensor>> {
+    fn gradient(&self, kept: Kept, gradient: Tensor, wanted: &[bool]) -> Gradients {
         if kept.inputs[0].is_empty() {
             let zeros = |input: &Tensor| Tensor::full(&input.shape(), 0.0, gradient.dtype(), &gradient.device());
             return kept.inputs.iter().map(|input| input.dtype().is_float().then(|| zeros(input))).collect();
         }
-        let parts = self.parts(kept.inputs);
+        let parts = self.parts(kept.inputs.into_vec());
         let found = match gradient.dtype() {
             DType::F32 if gradient.is_cpu() => slices::backward::<f32, C>(self, parts, kept.saved, gradient, wanted),
             DType::F64 if gradient.is_cpu() => slices::backward::<f64, C>(self, parts, kept.saved, gradient, wanted),
             _ => steps::backward(self, parts, kept.saved, gradient, wanted),
         };
-        found.into_vec()
+        found.into_vec().into()
     }
 }

@@ -1,5 +1,6 @@
 //! A cell along a sequence of tensors, on any device.
 
+use super::super::Tensors;
 use super::{Cell, Parts, Recurrent, Returns, Sizes, StepGradient};
 use crate::Number;
 use crate::ops::Evaluation;
@@ -19,7 +20,7 @@ pub(super) fn joined(blocks: Vec<Tensor>) -> Tensor {
 
 /// One step `(batch, width)` of a sequence.
 fn at(sequence: &Tensor, step: usize) -> Tensor {
-    let [batch, _, width] = <[usize; 3]>::try_from(sequence.shape()).expect("a sequence");
+    let [batch, _, width] = <[usize; 3]>::try_from(sequence.shape().as_slice()).expect("a sequence");
     sequence.clone().slice(&[0, step, 0], &[batch, step + 1, width], &[1, 1, 1]).reshape(&[batch, width])
 }
 
@@ -156,14 +157,14 @@ pub(super) fn forward<C: Cell>(operation: &Recurrent<C>, parts: Parts<Tensor>) -
         Returns::Sequence => stacked(after.into_iter().map(|mut state| state.swap_remove(0)).collect()),
         Returns::States => stacked(after.into_iter().map(joined).collect()),
     };
-    Evaluation { value, saved }
+    Evaluation { value, saved: saved.into() }
 }
 
 /// Back through time; see [`Recurrent`] for the inputs.
 pub(super) fn backward<C: Cell>(
     operation: &Recurrent<C>,
     parts: Parts<Tensor>,
-    saved: Vec<Tensor>,
+    saved: Tensors,
     gradient: Tensor,
     wanted: &[bool],
 ) -> Parts<Option<Tensor>> {

@@ -9,12 +9,7 @@ use crate::ops;
 use crate::testing::{assert_close, context, on_ndarray, on_threads, reals, tensor};
 
 /// The inputs of an operation, of which the mask is the only one that is no float.
-fn inputs<E: Real>(
-    name: &str,
-    attributes: &Value,
-    [batch, steps, features, units]: [usize; 4],
-    seed: u64,
-) -> Vec<Tensor> {
+fn inputs<E: Real>(name: &str, attributes: &Value, [batch, steps, features, units]: [usize; 4], seed: u64) -> Tensors {
     let gates = match name {
         "lstm" => 4,
         "gru" => 3,
@@ -28,7 +23,7 @@ fn inputs<E: Real>(
     if there("initial_state") {
         shapes.extend(vec![vec![batch, units]; if name == "lstm" { 2 } else { 1 }]);
     }
-    let mut inputs: Vec<Tensor> = (seed..).zip(&shapes).map(|(seed, shape)| tensor::<E>(seed, shape)).collect();
+    let mut inputs: Tensors = (seed..).zip(&shapes).map(|(seed, shape)| tensor::<E>(seed, shape)).collect();
     // So that rounding errors do not grow along the sequence.
     inputs[2] = inputs[2].clone().times(1.0 / units as f64);
     if there("mask") {
@@ -44,9 +39,9 @@ fn inputs<E: Real>(
 /// The value and the gradients of all inputs.
 fn run(name: &str, attributes: &Value, inputs: &[Tensor], gradient: impl Fn(&[usize]) -> Tensor) -> Vec<Vec<f64>> {
     let operation = ops::parse(name, attributes, inputs.len()).expect("an operation");
-    let evaluation = operation.evaluate(inputs.to_vec(), &context(&inputs[0]));
+    let evaluation = operation.evaluate(inputs.to_vec().into(), &context(&inputs[0]));
     let kept = Kept {
-        inputs: inputs.to_vec(),
+        inputs: inputs.to_vec().into(),
         shapes: inputs.iter().map(Tensor::shape).collect(),
         output: None,
         saved: evaluation.saved,

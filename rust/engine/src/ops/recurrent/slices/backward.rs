@@ -6,27 +6,29 @@ use super::super::{BackwardRow, Cell, Parts, Recurrent, Returns, Sizes};
 use super::{Run, Share, multiply, prepared, shares, split};
 use crate::cpu;
 use crate::cpu::gemm::{Matrix, gemm, gemm_serial, gemm_strided};
+use crate::memory::Block;
 use crate::ops::reduction::sum_to;
+use crate::ops::{Tensors, exactly};
 use crate::tensor::{Real, Tensor};
 
 /// The gradients of the inputs; see [`Recurrent`] for these.
 pub(in super::super) fn backward<E: Real, C: Cell>(
     operation: &Recurrent<C>,
     parts: Parts<Tensor>,
-    saved: Vec<Tensor>,
+    saved: Tensors,
     gradient: Tensor,
     wanted: &[bool],
 ) -> Parts<Option<Tensor>> {
     let parts = prepared::<E>(parts);
     let run = Run::<E>::new(operation, &parts);
     let Sizes { batch, steps, features, units } = run.sizes;
-    let [mut gates, mut extra, h, c] = <[Tensor; 4]>::try_from(saved).expect("what the forward pass saved");
+    let [mut gates, mut extra, h, c] = exactly(saved);
     let gradient = gradient.contiguous::<E>();
     let back = parts.recurrent_kernel.clone().transpose().contiguous::<E>();
     let [gradient, h, c, back] = [&gradient, &h, &c, &back].map(Tensor::elements::<E>);
     let given = Given { returns: operation.returns, gradient, h, c, back };
     let x_width = if wanted[0] { steps * features } else { 0 };
-    let [mut entered, mut x] = [steps * units, x_width].map(|width| cpu::uninitialised::<E>(batch * width));
+    let [mut entered, mut x] = [steps * units, x_width].map(|width| Block::<E>::uninitialised(batch * width));
     let [mut dh, mut dc, mut factors] = [(); 3].map(|()| vec![E::default(); batch * units]);
     let shares = shares::<C>(run.sizes);
     let walks: Vec<Walk<'_, E>> = split(gates.elements_mut::<E>(), &shares, steps * C::GATES * units)
@@ -43,7 +45,7 @@ pub(in super::super) fn backward<E: Real, C: Cell>(
     let state = |values: Vec<E>| Some(Tensor::from_vec(values, &[batch, units]));
     let products = Products { run: &run, gates: &gates, extra: &extra, entered: &entered };
     Parts {
-        x: wanted[0].then(|| Tensor::from_vec(x, &[batch, steps, features])),
+        x: wanted[0].then(|| Tensor::from_block(x, &[batch, steps, features])),
         kernel: wanted[1].then(|| products.kernel::<C>()),
         recurrent_kernel: wanted[2].then(|| products.recurrent_kernel::<C>()),
         bias: parts.bias.as_ref().map(|_| Some(products.bias::<C>())),
@@ -117,7 +119,7 @@ impl<E: Real> Walk<'_, E> {
         let initial = [self.run.initial(self.share, 0), self.run.initial(self.share, 1)];
         let factors = self.run.parts.factors.map(|factors| self.share.of(factors, units));
         let width = C::GATES * units;
-        let mut product = cpu::uninitialised::<E>(self.share.count * width);
+        let mut product = Block::<E>::uninitialised(self.share.count * width);
         let mut passed = vec![E::default(); if factors.is_some() { self.dh.len() } else { 0 }];
         for step in (0..steps).rev() {
             self.step::<C>(step, &initial, &mut product);
@@ -208,24 +210,24 @@ impl<E: Real> Products<'_, E> {
     fn kernel<C: Cell>(&self) -> Tensor {
         let Sizes { features, units, .. } = self.run.sizes;
         let width = C::GATES * units;
-        let mut dkernel = cpu::uninitialised::<E>(features * width);
+        let mut dkernel = Block::<E>::uninitialised(features * width);
         let (x, dz) = (Matrix::rows(self.run.parts.x, features), self.gates.elements::<E>());
         gemm(&mut dkernel, false, x.t(), Matrix::rows(dz, width), [features, self.rows(), width]);
-        Tensor::from_vec(dkernel, &[features, width])
+        Tensor::from_block(dkernel, &[features, width])
     }
 
     fn recurrent_kernel<C: Cell>(&self) -> Tensor {
         let units = self.run.sizes.units;
         let width = C::GATES * units;
         let alike = width - units * C::APART as usize;
-        let mut out = cpu::uninitialised::<E>(units * width);
+        let mut out = Block::<E>::uninitialised(units * width);
         let (h, dz) = (Matrix::rows(self.entered, units).t(), Matrix::rows(self.gates.elements::<E>(), width));
         gemm_strided(&mut out, width, false, h, dz, [units, self.rows(), alike]);
         if C::APART {
             let last = Matrix::rows(self.extra.elements::<E>(), units);
             gemm_strided(&mut out[alike..], width, false, h, last, [units, self.rows(), units]);
         }
-        Tensor::from_vec(out, &[units, width])
+        Tensor::from_block(out, &[units, width])
     }
 
     fn bias<C: Cell>(&self) -> Tensor {

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use super::super::{Cell, Parts, Recurrent, Returns, Row, Sizes};
 use super::{Run, Share, multiply, prepared, shares, split};
 use crate::cpu;
+use crate::memory::Block;
 use crate::ops::Evaluation;
 use crate::tensor::{Real, Tensor};
 
@@ -14,7 +15,7 @@ pub(in super::super) fn forward<E: Real, C: Cell>(operation: &Recurrent<C>, part
     let run = Run::<E>::new(operation, &parts);
     let Sizes { batch, steps, units, .. } = run.sizes;
     let widths = [C::GATES, C::EXTRA, 1, usize::from(C::MEMORY)].map(|blocks| blocks * units);
-    let [mut gates, mut extra, mut h, mut c] = widths.map(|width| cpu::uninitialised::<E>(batch * steps * width));
+    let [mut gates, mut extra, mut h, mut c] = widths.map(|width| Block::<E>::uninitialised(batch * steps * width));
     let bias = run.bias::<C>();
     let shares = shares::<C>(run.sizes);
     let walks: Vec<Walk<'_, E>> = split(&mut gates, &shares, steps * widths[0])
@@ -27,14 +28,14 @@ pub(in super::super) fn forward<E: Real, C: Cell>(operation: &Recurrent<C>, part
     walks.into_par_iter().for_each(Walk::all::<C>);
     let saved = [gates, extra, h, c].map(|values| {
         let width = values.len() / (batch * steps);
-        Tensor::from_vec(values, &[batch, steps, width])
+        Tensor::from_block(values, &[batch, steps, width])
     });
     let value = match operation.returns {
         Returns::Last => last(&saved[2], run.place(steps - 1)),
         Returns::States if C::MEMORY => Tensor::concatenate(saved[2..].to_vec(), 2),
         Returns::Sequence | Returns::States => saved[2].clone(),
     };
-    Evaluation { value, saved: saved.into() }
+    Evaluation { value, saved: saved.into_iter().collect() }
 }
 
 fn last(h: &Tensor, place: usize) -> Tensor {
@@ -62,7 +63,7 @@ impl<E: Real> Walk<'_, E> {
         let mut state = [run.initial(share, 0), run.initial(share, 1)];
         let factors = run.parts.factors.map(|factors| share.of(factors, units));
         let mut scaled = vec![E::default(); if factors.is_some() { state[0].len() } else { 0 }];
-        let mut product = cpu::uninitialised::<E>(share.count * C::GATES * units);
+        let mut product = Block::<E>::uninitialised(share.count * C::GATES * units);
         // Of all steps, where the gates will be.
         multiply(self.gates, share.of(run.parts.x, steps * features), run.parts.kernel, features);
         for step in 0..steps {
