@@ -1,13 +1,16 @@
-//! Whole training steps, from gathering the rows to the update. `cargo bench -p burnish-engine --bench training`.
-
-mod networks;
+//! Whole training steps, from gathering the rows to the update. `cargo bench --workspace --bench training`.
 
 use burnish_engine::gradient::Method;
-use burnish_engine::trainer::Chunk;
 use burnish_engine::{Interrupt, Program};
 use divan::Bencher;
 
+mod batches;
+mod networks;
+mod sequences;
+
+use batches::Training;
 use networks::{Data, cnn, mlp, session};
+use sequences::{lstm, transformer};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -17,24 +20,9 @@ fn main() {
     rayon::scope(|_| divan::main());
 }
 
-const ROWS: usize = 1024;
-
-fn bench(bencher: Bencher, program: Program, data: &Data, batch_size: usize) {
-    let mut session = session(program);
-    let inputs = data.inputs();
-    let order: Vec<i64> = (0..batch_size as i64).map(|row| row * 5 % ROWS as i64).collect();
-    bencher.bench_local(|| {
-        let chunk = Chunk {
-            order: Some(&order),
-            batch_size,
-            learning_rates: &[1e-3],
-            sample_weight: None,
-            epoch: 0,
-            first_step: 0,
-            diagnose: false,
-        };
-        session.train(&inputs, &chunk, &Interrupt::default()).expect("a step")
-    });
+fn bench(bencher: Bencher, program: Program, features: &[usize], classes: i64, batch_size: usize) {
+    let mut training = Training::new(program, features, classes, batch_size);
+    bencher.bench_local(|| training.step());
 }
 
 const WIDTHS: [&[usize]; 4] = [&[784, 128, 10], &[784, 112, 64, 10], &[64, 128, 10], &[24, 32, 6]];
@@ -52,15 +40,25 @@ fn central_differences(bencher: Bencher, network: usize) {
 
 #[divan::bench(args = [128, 32])]
 fn mlp_784_256_128_10(bencher: Bencher, batch_size: usize) {
-    bench(bencher, mlp(&[784, 256, 128, 10]), &Data::new(&[ROWS, 784], 10), batch_size);
+    bench(bencher, mlp(&[784, 256, 128, 10]), &[784], 10, batch_size);
 }
 
 #[divan::bench]
 fn mlp_30_64_64_2_batch_32(bencher: Bencher) {
-    bench(bencher, mlp(&[30, 64, 64, 2]), &Data::new(&[ROWS, 30], 2), 32);
+    bench(bencher, mlp(&[30, 64, 64, 2]), &[30], 2, 32);
 }
 
 #[divan::bench]
 fn cnn_batch_64(bencher: Bencher) {
-    bench(bencher, cnn(), &Data::new(&[ROWS, 28, 28, 1], 10), 64);
+    bench(bencher, cnn(), &[28, 28, 1], 10, 64);
+}
+
+#[divan::bench]
+fn lstm_64_over_50_steps_batch_32(bencher: Bencher) {
+    bench(bencher, lstm(), &[50, 16], 10, 32);
+}
+
+#[divan::bench]
+fn transformer_128_over_64_positions_batch_8(bencher: Bencher) {
+    bench(bencher, transformer(), &[64, 128], 10, 8);
 }

@@ -8,29 +8,38 @@ use burnish_engine::trainer::{ArrayView, Arrays, Format, Inputs, OptimizerConfig
 use burnish_engine::{DType, Device, Program, Session};
 use serde_json::{Value as Json, json};
 
-fn parameter(program: &mut Program, path: &str, shape: &[usize], role: Role) -> ValueId {
-    let initializer = if role == Role::Bias { Initializer::Zeros {} } else { Initializer::GlorotUniform {} };
+/// A parameter as layers declare them.
+pub fn parameter(program: &mut Program, path: &str, shape: &[usize], role: Role) -> ValueId {
+    let initializer = match role {
+        Role::Bias => Initializer::Zeros {},
+        Role::Scale => Initializer::Ones {},
+        _ => Initializer::GlorotUniform {},
+    };
     let parameter = Parameter { path: path.to_owned(), shape: shape.to_vec(), role, initializer };
     program.parameter(parameter).expect("a new path")
 }
 
-fn apply(program: &mut Program, name: &str, inputs: &[ValueId], attributes: Json) -> ValueId {
+/// An operation's value.
+pub fn apply(program: &mut Program, name: &str, inputs: &[ValueId], attributes: Json) -> ValueId {
     program.apply(name, inputs.to_vec(), attributes).expect("fitting shapes")
 }
 
-fn input(program: &mut Program, name: &str, shape: &[usize], kind: Kind) -> ValueId {
+/// An input, of a batch.
+pub fn input(program: &mut Program, name: &str, shape: &[usize], kind: Kind) -> ValueId {
     let mut dims = vec![Dim::BATCH];
     dims.extend(shape.iter().map(|&length| Dim::known(length)));
     program.input(name, dims, kind).expect("a new name")
 }
 
-fn dense(program: &mut Program, name: &str, x: ValueId, sizes: [usize; 2], activation: &str) -> ValueId {
+/// `activation(x · kernel + bias)`.
+pub fn dense(program: &mut Program, name: &str, x: ValueId, sizes: [usize; 2], activation: &str) -> ValueId {
     let kernel = parameter(program, &format!("{name}.kernel"), &sizes, Role::Kernel);
     let bias = parameter(program, &format!("{name}.bias"), &sizes[1..], Role::Bias);
     apply(program, "linear", &[x, kernel, bias], json!({"activation": activation}))
 }
 
-fn with_loss(mut program: Program, logits: ValueId) -> Program {
+/// Ends a network by its cross-entropy.
+pub fn with_loss(mut program: Program, logits: ValueId) -> Program {
     let labels = input(&mut program, "y", &[], Kind::Int);
     let loss = apply(&mut program, "cross_entropy", &[logits, labels], json!({}));
     program.output("training.loss", loss).expect("a value of the program");
