@@ -16,6 +16,7 @@ from burnish import _snapshot
 from burnish._resume import find
 from burnish._tree import pack, unpack
 from burnish.callbacks import Callback, Checkpoint
+from burnish.callbacks.checkpoint import Writer
 
 
 @pytest.mark.parametrize("batches", [6, 10, 11, 22, 40])
@@ -468,11 +469,11 @@ def test_pieces_end_where_a_checkpoint_is_due_and_only_there(tmp_path, monkeypat
 def test_a_failed_write_ends_the_fit_and_leaves_the_files(tmp_path, monkeypatch):
     original, count = _snapshot.Snapshot.write, []
 
-    def write(self, path):
+    def write(self, path, how):
         count.append(path.name)
         if len(count) > 2:
             raise OSError(28, "No space left on device")
-        original(self, path)
+        original(self, path, how)
 
     monkeypatch.setattr(_snapshot.Snapshot, "write", write)
     model = network()

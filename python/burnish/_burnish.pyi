@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from os import PathLike
 from typing import Any, SupportsFloat, SupportsIndex, final
 
-__all__ = ["Program", "Session", "Tensor", "check_finite", "check_labels", "check_precision", "devices", "operations", "optimizers", "permutation", "read_arrays", "write_arrays"]
+__all__ = ["Program", "Rotation", "Session", "Tensor", "check_finite", "check_labels", "check_precision", "devices", "operations", "optimizers", "permutation", "read_arrays", "write_arrays"]
 
 @final
 class Program:
@@ -88,6 +88,24 @@ class Program:
     def to_json(self, /) -> str:
         """
         The program as JSON.
+        """
+
+@final
+class Rotation:
+    """
+    Files of which new ones come and old ones go: the next takes the place on the disk of one that was removed.
+    """
+    def __new__(cls, /) -> Rotation:
+        """
+        Nothing is kept on the disk when it is gone.
+        """
+    def remove(self, /, path: str | PathLike[str]) -> None:
+        """
+        Removes a file if it is there.
+        """
+    def write(self, /, path: str | PathLike[str], arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
+        """
+        Writes a file as `write_arrays` does.
         """
 
 @final
@@ -183,6 +201,10 @@ class Session:
     def trained(self, /) -> list[str]:
         """
         The paths of the parameters that are trained: columns of "parameters.gradient_norm" and "parameters.update_ratio".
+        """
+    def whole_state(self, /) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+        """
+        What `state` and `optimizer_state` return, copied at once: training waits for it.
         """
 
 @final

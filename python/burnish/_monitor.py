@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -33,41 +33,64 @@ def split_records(records: Records) -> tuple[Records, Records]:
     return {name: values for name, values in records.items() if name not in tables}, tables
 
 
+class _Table(NamedTuple):
+    """Sums and counts of one figure, a column for each name."""
+
+    names: Sequence[str]
+    sums: Array
+    counts: Array
+
+    def plus(self, values: Array) -> _Table:
+        """Return it with more rows of values."""
+        finite = np.isfinite(values)
+        # One by one in the order of the batches: sums must not depend on how these were cut into pieces.
+        sums = np.cumsum(np.vstack([self.sums, np.where(finite, values, 0.0)]), axis=0)[-1]
+        return _Table(self.names, sums, self.counts + finite.sum(axis=0))
+
+
 class EpochMonitor:
     """Means over an epoch's updates, of finite figures only."""
 
     def __init__(self) -> None:
         self._sums: dict[tuple[str, str, str], tuple[float, int]] = {}
+        self._open: dict[tuple[str, str], _Table] = {}  # what goes before the sums, if it is there
 
     def add(self, tables: Records, runtime: Runtime) -> None:
         """Take in the tables of some micro-batches."""
         names = {"parameters": runtime.trained(), "activations": runtime.rectified()}
-        for table, (kind, figure) in _TABLES.items():
-            if table in tables and tables[table].size:
-                self._add_table(tables[table], kind, figure, names[kind])
+        for name, (kind, figure) in _TABLES.items():
+            if name in tables and tables[name].size:
+                self._open[kind, figure] = self._opened(kind, figure, names[kind]).plus(tables[name])
 
-    def _add_table(self, values: Array, kind: str, figure: str, names: Sequence[str]) -> None:
-        finite = np.isfinite(values)
-        keys = [(kind, name, figure) for name in names]
-        before = np.array([self._sums.get(key, (0.0, 0))[0] for key in keys])
-        # One by one in the order of the batches: sums must not depend on how these were cut into pieces.
-        sums = np.cumsum(np.vstack([before, np.where(finite, values, 0.0)]), axis=0)[-1]
-        counts = np.count_nonzero(finite, axis=0)
-        for key, total, count in zip(keys, sums, counts, strict=True):
-            self._sums[key] = float(total), self._sums.get(key, (0.0, 0))[1] + int(count)
+    def _opened(self, kind: str, figure: str, names: Sequence[str]) -> _Table:
+        table = self._open.get((kind, figure))
+        if table is not None and table.names is names:
+            return table
+        if table is not None:  # parameters were frozen meanwhile
+            self._sums, self._open = self._all(), {}
+        rows = [self._sums.get((kind, name, figure), (0.0, 0)) for name in names]
+        return _Table(names, np.array([total for total, _ in rows]), np.array([count for _, count in rows]))
+
+    def _all(self) -> dict[tuple[str, str, str], tuple[float, int]]:
+        rows = dict(self._sums)
+        for (kind, figure), table in self._open.items():
+            columns = zip(table.names, table.sums.tolist(), table.counts.tolist(), strict=True)
+            rows |= {(kind, name, figure): (total, count) for name, total, count in columns}
+        return rows
 
     def state(self) -> list[list[Any]]:
         """Return the sums as rows, for a checkpoint."""
-        return [[*key, total, count] for key, (total, count) in self._sums.items()]
+        return [[*key, total, count] for key, (total, count) in self._all().items()]
 
     def load_state(self, rows: list[list[Any]]) -> None:
         """Go on from such rows."""
         self._sums = {(kind, name, figure): (total, count) for kind, name, figure, total, count in rows}
+        self._open = {}
 
     def means(self, kind: str) -> dict[str, dict[str, float]]:
         """Return the means by name, NaN for what never moved."""
         means: dict[str, dict[str, float]] = {}
-        for (of, name, figure), (total, count) in self._sums.items():
+        for (of, name, figure), (total, count) in self._all().items():
             if of == kind:
                 means.setdefault(name, {})[figure] = total / count if count else float("nan")
         return means

@@ -172,6 +172,10 @@ class Runtime:
         """Return the optimizer's arrays; none before training was set up."""
         return self.session.optimizer_state() if self.trains else {}
 
+    def whole_state(self) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Return parameters and buffers, and the optimizer's arrays."""
+        return self.session.whole_state() if self.trains else (self.session.state(), {})
+
     def copy(self, device: str, precision: str) -> _burnish.Session:
         """Return a session with the same program and numbers, whose training steps move no parameter."""
         compiled = self.built.compiled

@@ -16,13 +16,14 @@ from ._storage import KEY, RUN, document_of, model_arrays, split_arrays
 from ._tree import pack, unpack
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from ._feed.arrays import Array
     from ._fit import Run
     from .history import History
 
-__all__ = ["Snapshot", "Stored", "capture", "checkpoints_in", "read"]
+__all__ = ["Snapshot", "Stored", "capture", "checkpoints_in", "names_in", "read"]
 
 DOCUMENT = "burnish.run"
 VERSION = 1
@@ -41,11 +42,13 @@ class Snapshot(NamedTuple):
     run: dict[str, Any]
     history: History
 
-    def write(self, path: Path) -> None:
+    def write(
+        self, path: Path, write: Callable[[str, Mapping[str, Any], Mapping[str, str]], None] = _burnish.write_arrays
+    ) -> None:
         """Write it, whole or not at all."""
         history, columns = pack(self.history.state(), _HISTORY)
         documents = {KEY: json.dumps(self.model), DOCUMENT: json.dumps({**self.run, "history": history})}
-        _burnish.write_arrays(os.fspath(path), {**self.arrays, **columns}, documents)
+        write(os.fspath(path), {**self.arrays, **columns}, documents)
 
 
 class Stored(NamedTuple):
@@ -86,8 +89,14 @@ def _of_callbacks(run: Run) -> tuple[list[dict[str, Any]], dict[str, Array]]:
 
 def checkpoints_in(directory: Path) -> list[Path]:
     """Return the checkpoints of a directory, oldest first."""
-    found = [(match, path) for path in directory.iterdir() if (match := _NAME.fullmatch(path.name))]
-    return [path for _, path in sorted(((int(match[1]), int(match[2])), path) for match, path in found)]
+    return [directory / name for name in names_in(directory)]
+
+
+def names_in(directory: Path) -> list[str]:
+    """Return the names of the checkpoints of a directory, oldest first."""
+    names = os.listdir(directory)  # noqa: PTH208  paths cost more, and this is done for every checkpoint
+    found = [match for name in names if (match := _NAME.fullmatch(name))]
+    return [match[0] for match in sorted(found, key=lambda match: (int(match[1]), int(match[2])))]
 
 
 def read(path: Path) -> Stored:

@@ -57,8 +57,8 @@ def save(core: Core, runtime: Runtime, path: str | PathLike[str]) -> None:
 
 def model_arrays(runtime: Runtime) -> dict[str, Array]:
     """Return copies of parameters, buffers and the optimizer's arrays, under their names in a file."""
-    optimizer = {f"{_OPTIMIZER}{name}": array for name, array in runtime.optimizer_state().items()}
-    return {**runtime.session.state(), **optimizer}
+    state, optimizer = runtime.whole_state()
+    return state | {f"{_OPTIMIZER}{name}": array for name, array in optimizer.items()}
 
 
 def save_weights(runtime: Runtime, path: str | PathLike[str]) -> None:

@@ -65,6 +65,8 @@ def _packed(value: Any, name: str, arrays: dict[str, Array]) -> Any:
 
 
 def _numbers(array: Array, name: str) -> Array:
+    if type(array) is np.ndarray and array.dtype.kind in "biuf" and array.dtype.itemsize <= 8:
+        return array  # most are such, and a checkpoint has many
     return as_array(array, name) if array.ndim else as_array(array[None], name)[0, ...]
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from threading import Thread
+from queue import Empty, SimpleQueue
+from threading import Thread, current_thread
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from .. import _burnish
 from .._errors import choice, integer, number
 from .base import Callback, Logs
 
@@ -42,7 +44,9 @@ class Checkpoint(Callback):
     unit : {"step", "epoch", "seconds"}
         What `n` counts: batches as in `History.steps`, epochs, or seconds.
     keep : int or None, default 3
-        How many files stay. Older ones are removed once the new one is safe on the disk; None: all stay.
+        How many files stay. Older ones are removed once the new one is safe on the disk; None: all stay. On Linux, the
+        place of one that was removed (of 64 MB at most, and only if nobody else has it open or linked) is kept for
+        the next while the fit lasts, as a hidden file.
 
     Raises
     ------
@@ -64,6 +68,7 @@ class Checkpoint(Callback):
         self.n = number("n", n, 0, above=True) if unit == "seconds" else integer("n", n, 1)
         self.keep = None if keep is None else integer("keep", keep, 1)
         self._writer = Writer()
+        self._files: _burnish.Rotation | None = None
         self._saved: Any = None
         self._started = 0.0
 
@@ -96,7 +101,7 @@ class Checkpoint(Callback):
 
     def on_train_begin(self, logs: Logs | None = None) -> None:  # noqa: ARG002
         """Start the clock."""
-        self._saved, self._started = None, time.monotonic()
+        self._writer, self._saved, self._started = Writer(), None, time.monotonic()
 
     def after_batches(self, run: Run) -> None:
         """Save between two pieces of work, if it is due."""
@@ -121,57 +126,112 @@ class Checkpoint(Callback):
         self._writer.put(lambda: self._write(snapshot), wait=self.unit == "epoch")
 
     def _write(self, snapshot: Snapshot) -> None:
-        from .._snapshot import checkpoints_in
+        from .._snapshot import names_in
 
-        snapshot.write(self.directory / snapshot.name)
-        present = checkpoints_in(self.directory)
-        here = [path.name for path in present].index(snapshot.name)
+        if self._files is None:
+            self._files = _burnish.Rotation()
+        snapshot.write(self.directory / snapshot.name, self._files.write)
+        present = names_in(self.directory)
+        here = present.index(snapshot.name)
         # Later ones are damaged, or of a run that was gone back from.
         older = [] if self.keep is None else present[: max(here + 1 - self.keep, 0)]
-        for path in [*older, *present[here + 1 :]]:
-            path.unlink(missing_ok=True)
+        for name in [*older, *present[here + 1 :]]:
+            self._files.remove(self.directory / name)
 
     def on_train_end(self, logs: Logs | None = None) -> None:  # noqa: ARG002
         """Wait until what was saved is written."""
-        self._writer.finish()
+        try:
+            self._writer.finish()
+        finally:
+            self._files = None
 
 
 class Writer:
     """One job at a time, in a thread that the interpreter waits for; of those that wait, the newest."""
 
     def __init__(self) -> None:
-        self._thread: Thread | None = None
-        self._error: BaseException | None = None
+        self._worker: Worker | None = None
         self._waiting: Callable[[], None] | None = None
 
     def put(self, job: Callable[[], None], *, wait: bool) -> None:
         """Do a job soon; with `wait`, none before it is left out."""
         if wait:
-            self.finish()
+            self._settle()
         self._waiting = job
         self.poll()
 
     def poll(self) -> None:
         """Raise what went wrong; begin the next job if the last one is done."""
-        if self._thread is not None and self._thread.is_alive():
+        if self._worker is not None and self._worker.busy and not self._worker.is_done():
             return
-        self._thread = None
         job, self._waiting = self._waiting, None
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
+        if self._worker is not None:
+            self._worker.wait()
         if job is not None:
-            self._thread = Thread(target=self._run, args=(job,), name="burnish checkpoint")
-            self._thread.start()
+            self._worker = self._worker or Worker()
+            self._worker.begin(job)
 
     def finish(self) -> None:
-        """Wait for all jobs."""
-        while self._thread is not None:
-            self._thread.join()
+        """Wait for all jobs, and for the thread."""
+        try:
+            self._settle()
+        finally:
+            if self._worker is not None:
+                self._worker.stop()
+                self._worker = None
+
+    def _settle(self) -> None:
+        while self._worker is not None and self._worker.busy:
+            self._worker.wait()
             self.poll()
 
-    def _run(self, job: Callable[[], None]) -> None:
+
+class Worker:
+    """A thread that waits for jobs: starting one for each costs more than handing them over."""
+
+    def __init__(self) -> None:
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._outcomes: SimpleQueue[BaseException | None] = SimpleQueue()
+        self.busy = False
+        queues = (self._jobs, self._outcomes, current_thread())
+        self._thread = Thread(target=_work, args=queues, name="burnish checkpoint")
+        self._thread.start()
+
+    def begin(self, job: Callable[[], None]) -> None:
+        """Hand a job over."""
+        self.busy = True
+        self._jobs.put(job)
+
+    def is_done(self) -> bool:
+        """Say whether `wait` would return at once."""
+        return not self._outcomes.empty()
+
+    def wait(self) -> None:
+        """Wait for the job, if there is one, and raise what it raised."""
+        error = self._outcomes.get() if self.busy else None
+        self.busy = False
+        if error is not None:
+            raise error
+
+    def stop(self) -> None:
+        """Do the job that is there, and no more."""
+        self._jobs.put(None)
+        self._thread.join()
+
+
+def _work(jobs: SimpleQueue[Any], outcomes: SimpleQueue[BaseException | None], owner: Thread) -> None:
+    # The interpreter waits for this thread, so it must not outlive the one that would have told it to stop.
+    while owner.is_alive():
+        try:
+            job = jobs.get(timeout=1.0)
+        except Empty:
+            continue
+        if job is None:
+            return
+        error = None
         try:
             job()
-        except BaseException as error:
-            self._error = error
+        except BaseException as raised:
+            error = raised
+        del job  # and the copy of the state with it
+        outcomes.put(error)

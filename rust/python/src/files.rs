@@ -3,46 +3,103 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Mutex;
 
 use burnish_engine::storage::{self, StoredArray};
-use numpy::PyReadonlyArray1;
+use numpy::{PyArrayDescr, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::door::enter;
+use crate::door::{enter, lock};
 use crate::types::{Array, Arrays, Named};
 
 /// Writes a safetensors file, a checksum per tensor, whole or absent whatever happens.
 #[pyfunction]
 pub fn write_arrays(py: Python<'_>, path: PathBuf, arrays: Arrays<'_>, metadata: Named<String>) -> PyResult<()> {
-    let lent = arrays.0.iter().map(|(name, array)| Ok((name, Lent::new(array)?))).collect::<PyResult<Vec<_>>>()?;
-    let arrays = lent.iter().map(|(name, lent)| Ok(((*name).clone(), lent.stored()?))).collect::<PyResult<_>>()?;
-    enter(py, || storage::write(&path, &arrays, &metadata.0))
+    let lent = lent(&arrays)?;
+    let stored = stored(&lent);
+    enter(py, || storage::write(&path, &stored, &metadata.0))
+}
+
+/// Files of which new ones come and old ones go: the next takes the place on the disk of one that was removed.
+#[pyclass(frozen, module = "burnish._burnish")]
+#[derive(Debug, Default)]
+pub struct Rotation(Mutex<storage::Rotation>);
+
+#[pymethods]
+impl Rotation {
+    /// Nothing is kept on the disk when it is gone.
+    #[new]
+    fn new() -> Self {
+        Self::default()
+    }
+
+    /// Writes a file as `write_arrays` does.
+    fn write(&self, py: Python<'_>, path: PathBuf, arrays: Arrays<'_>, metadata: Named<String>) -> PyResult<()> {
+        let lent = lent(&arrays)?;
+        let stored = stored(&lent);
+        enter(py, || lock(&self.0).write(&path, &stored, &metadata.0))
+    }
+
+    /// Removes a file if it is there.
+    fn remove(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
+        enter(py, || lock(&self.0).remove(&path))
+    }
 }
 
 /// An array whose elements lie in a row, lent for as long as it is written.
 struct Lent<'py> {
     dtype: String,
     shape: Vec<usize>,
-    bytes: PyReadonlyArray1<'py, u8>,
+    array: Bound<'py, PyUntypedArray>,
+}
+
+fn lent<'py>(arrays: &Arrays<'py>) -> PyResult<BTreeMap<String, Lent<'py>>> {
+    arrays.0.iter().map(|(name, array)| Ok((name.clone(), Lent::new(array)?))).collect()
+}
+
+fn stored<'a>(lent: &'a BTreeMap<String, Lent<'_>>) -> BTreeMap<String, StoredArray<'a>> {
+    lent.iter().map(|(name, lent)| (name.clone(), lent.stored())).collect()
 }
 
 impl<'py> Lent<'py> {
     fn new(Array(array): &Array<'py>) -> PyResult<Self> {
-        let numpy = array.py().import("numpy")?;
-        let dtype = array.getattr("dtype")?.call_method1("newbyteorder", ("<",))?;
-        let rows = numpy.call_method1("ascontiguousarray", (array, &dtype))?;
-        Ok(Self {
-            dtype: dtype.getattr("name")?.extract()?,
-            shape: array.getattr("shape")?.extract()?,
-            bytes: rows.call_method1("reshape", (-1,))?.call_method1("view", ("uint8",))?.extract()?,
-        })
+        let (kind, shape) = (array.dtype(), array.shape().to_vec());
+        let array = if array.is_c_contiguous() && is_little_endian(&kind) {
+            array.clone()
+        } else {
+            let kind = kind.call_method1("newbyteorder", ("<",))?;
+            array.py().import("numpy")?.call_method1("ascontiguousarray", (array, kind))?.cast_into()?
+        };
+        Ok(Self { dtype: dtype_name(&kind)?, shape, array })
     }
 
-    fn stored(&self) -> PyResult<StoredArray<'_>> {
-        let bytes = Cow::Borrowed(self.bytes.as_slice()?);
-        Ok(StoredArray { dtype: self.dtype.clone(), shape: self.shape.clone(), bytes })
+    fn stored(&self) -> StoredArray<'_> {
+        let length = self.array.len() * self.array.dtype().itemsize();
+        let bytes: &[u8] = if length == 0 {
+            &[]
+        } else {
+            // SAFETY: the array is referenced, so that NumPy neither frees nor resizes its memory, and contiguous; what
+            // lies in it are numbers, any bytes of which are valid, and who writes to them meanwhile changes what is stored.
+            unsafe { std::slice::from_raw_parts((*self.array.as_array_ptr()).fields.data.cast(), length) }
+        };
+        StoredArray { dtype: self.dtype.clone(), shape: self.shape.clone(), bytes: Cow::Borrowed(bytes) }
     }
+}
+
+fn is_little_endian(kind: &Bound<'_, PyArrayDescr>) -> bool {
+    kind.byteorder() == b'<' || (cfg!(target_endian = "little") && kind.byteorder() == b'=') || kind.byteorder() == b'|'
+}
+
+/// NumPy's name, of numbers without asking NumPy, which takes its time.
+fn dtype_name(kind: &Bound<'_, PyArrayDescr>) -> PyResult<String> {
+    let word = match kind.kind() {
+        b'f' => "float",
+        b'i' => "int",
+        b'u' => "uint",
+        _ => return kind.getattr("name")?.extract(),
+    };
+    Ok(format!("{word}{}", 8 * kind.itemsize()))
 }
 
 /// Reads a safetensors file: arrays and metadata. A checksum that disagrees raises ValueError.

@@ -22,7 +22,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[pymodule]
 mod _burnish {
     #[pymodule_export]
-    use super::files::{read_arrays, write_arrays};
+    use super::files::{Rotation, read_arrays, write_arrays};
     #[pymodule_export]
     use super::functions::{check_finite, check_labels, check_precision, devices, operations, optimizers, permutation};
     #[pymodule_export]

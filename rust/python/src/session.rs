@@ -10,6 +10,7 @@ use burnish_engine::trainer::{
 use burnish_engine::{Device, Error, Interrupt, Precision, Result};
 use numpy::{PyArray1, PyArrayMethods};
 use pyo3::prelude::*;
+use rayon::prelude::*;
 
 use crate::arrays::{self, HostArray};
 use crate::door::{enter, enter_long, lock};
@@ -41,7 +42,7 @@ fn weight_view(array: Option<&Array<'_>>) -> PyResult<Option<ArrayView>> {
 }
 
 fn fetch(arrays: Arrays) -> Result<Vec<(String, HostArray)>> {
-    arrays.into_iter().map(|(path, tensor)| Ok((path, HostArray::new(tensor)?))).collect()
+    arrays.into_par_iter().map(|(path, tensor)| Ok((path, HostArray::new(tensor)?))).collect()
 }
 
 fn dict(py: Python<'_>, arrays: Vec<(String, HostArray)>) -> PyResult<types::Arrays<'_>> {
@@ -139,6 +140,16 @@ impl Session {
     /// The layers whose zero activations are counted: columns of "activations.zeros" and "activations.dead".
     fn rectified(&self, py: Python<'_>) -> PyResult<Vec<String>> {
         self.run(py, |session, _| session.rectified())
+    }
+
+    /// What `state` and `optimizer_state` return, copied at once: training waits for it.
+    fn whole_state<'py>(&self, py: Python<'py>) -> PyResult<(types::Arrays<'py>, types::Arrays<'py>)> {
+        let (state, optimizer) = self.run(py, |session, _| {
+            let (state, optimizer) = (session.state(), session.optimizer_state()?);
+            let (state, optimizer) = rayon::join(|| fetch(state), || fetch(optimizer));
+            Ok((state?, optimizer?))
+        })?;
+        Ok((dict(py, state)?, dict(py, optimizer)?))
     }
 
     /// The optimizer's arrays by name and path, copied.

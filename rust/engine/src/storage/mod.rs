@@ -3,13 +3,19 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo, TensorView};
 use tempfile::NamedTempFile;
 
 use crate::{Error, Result};
+
+mod replace;
+mod rotation;
+mod stage;
+
+pub use rotation::Rotation;
+use stage::Stage;
 
 /// An array in a file: element type by NumPy's name, shape, little-endian bytes in row-major order.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,9 +36,6 @@ const METADATA_CHECKSUM: &str = "checksum";
 
 /// Readers refuse longer headers.
 const MAX_HEADER: usize = 100_000_000;
-
-/// Names of files that are being written start with this.
-const TEMPORARY: &str = ".burnish-";
 
 const DTYPES: [(&str, Dtype); 13] = [
     ("bool", Dtype::BOOL),
@@ -57,9 +60,25 @@ pub fn write(
     arrays: &BTreeMap<String, StoredArray<'_>>,
     metadata: &BTreeMap<String, String>,
 ) -> Result<()> {
+    write_over(None, &mut Stage::default(), path, arrays, metadata).map(drop)
+}
+
+/// Writes over a file that nobody needs any more, if there is one, and renames it.
+fn write_over(
+    spare: Option<NamedTempFile>,
+    stage: &mut Stage,
+    path: &Path,
+    arrays: &BTreeMap<String, StoredArray<'_>>,
+    metadata: &BTreeMap<String, String>,
+) -> Result<File> {
     let header = header(arrays, metadata)?;
-    let pieces = std::iter::once(header.bytes.as_slice()).chain(header.order.iter().map(|name| &*arrays[*name].bytes));
-    replace(path, pieces).map_err(|error| Error::Io(error.kind(), format!("{}: {error}", path.display())))
+    let elements = header.order.iter().map(|name| &*arrays[*name].bytes);
+    let pieces: Vec<&[u8]> = std::iter::once(header.bytes.as_slice()).chain(elements).collect();
+    replace::replace(path, &pieces, stage, spare).map_err(|error| failed(path, &error))
+}
+
+fn failed(path: &Path, error: &std::io::Error) -> Error {
+    Error::Io(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// What stands before the elements, and the order of the arrays after it.
@@ -108,7 +127,7 @@ fn header<'a>(
 
 /// Reads a file; checksums that are there must agree.
 pub fn read(path: &Path) -> Result<(BTreeMap<String, StoredArray<'static>>, BTreeMap<String, String>)> {
-    let bytes = fs::read(path).map_err(|error| Error::Io(error.kind(), format!("{}: {error}", path.display())))?;
+    let bytes = fs::read(path).map_err(|error| failed(path, &error))?;
     let damaged = |what: String| Error::value(format!("{}: {what}", path.display()));
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| damaged(error.to_string()))?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(|error| damaged(error.to_string()))?;
@@ -154,83 +173,6 @@ fn metadata_checksum(metadata: &HashMap<String, String>) -> String {
         hash.update(format!("{} {} {key}{value}", key.len(), value.len()).as_bytes());
     }
     format!("{:032x}", hash.digest128())
-}
-
-fn replace<'a>(path: &Path, pieces: impl Iterator<Item = &'a [u8]>) -> std::io::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let file = temporary(folder)?;
-    let mut buffered = BufWriter::with_capacity(1 << 18, file.as_file());
-    for piece in pieces {
-        buffered.write_all(piece)?;
-    }
-    buffered.flush()?;
-    drop(buffered);
-    file.as_file().set_permissions(permissions(path)?)?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    #[cfg(unix)]
-    File::open(folder)?.sync_all()?;
-    remove_orphans(folder);
-    Ok(())
-}
-
-/// A file that is locked as long as its writer lives, which tells it from an orphan.
-fn temporary(folder: &Path) -> std::io::Result<NamedTempFile> {
-    loop {
-        let file = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(folder)?;
-        // A file system without locks has no orphans removed.
-        let _ = file.as_file().lock();
-        // Another writer may have taken it for an orphan before it was locked.
-        if file.path().exists() {
-            return Ok(file);
-        }
-    }
-}
-
-/// Removes temporary files that nobody writes any more; the next write tries again where that fails.
-fn remove_orphans(folder: &Path) {
-    let Ok(entries) = fs::read_dir(folder) else {
-        return;
-    };
-    for entry in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(TEMPORARY)) {
-        if File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok()) {
-            let _ = fs::remove_file(entry.path());
-        }
-    }
-}
-
-/// Those of the file that is replaced, or those that a new file would have.
-fn permissions(path: &Path) -> std::io::Result<fs::Permissions> {
-    if let Ok(existing) = fs::metadata(path) {
-        return Ok(existing.permissions());
-    }
-    fresh(path)
-}
-
-#[cfg(unix)]
-fn fresh(_: &Path) -> std::io::Result<fs::Permissions> {
-    use std::os::unix::fs::PermissionsExt;
-    Ok(fs::Permissions::from_mode(0o666 & !umask()))
-}
-
-#[cfg(not(unix))]
-fn fresh(path: &Path) -> std::io::Result<fs::Permissions> {
-    Ok(fs::metadata(path.parent().unwrap_or(Path::new(".")))?.permissions())
-}
-
-/// The process's mask, read without changing it.
-#[cfg(unix)]
-fn umask() -> u32 {
-    fs::read_to_string("/proc/self/status")
-        .ok()
-        .and_then(|status| {
-            let line = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
-            u32::from_str_radix(line.trim(), 8).ok()
-        })
-        .unwrap_or(0o022)
 }
 
 #[cfg(test)]
@@ -345,31 +287,5 @@ mod tests {
         left.sort();
         assert_eq!(left, ["blocked", "weights.safetensors"]);
         assert!(write(&folder.path().join("absent").join("x"), &arrays, &metadata).is_err());
-    }
-
-    #[test]
-    fn what_a_killed_writer_left_is_removed_and_what_is_being_written_is_not() {
-        let (folder, path, (arrays, metadata)) = written();
-        let orphan = folder.path().join(".burnish-killed");
-        fs::write(&orphan, b"half").expect("written");
-        let alive = temporary(folder.path()).expect("a file");
-        write(&path, &arrays, &metadata).expect("written");
-        assert!(!orphan.exists() && alive.path().exists());
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn permissions_are_kept_and_new_files_follow_the_mask() {
-        use std::os::unix::fs::PermissionsExt;
-        let (folder, path, (arrays, metadata)) = written();
-        let mode = |path: &Path| fs::metadata(path).expect("the file").permissions().mode() & 0o777;
-        let plain = folder.path().join("plain");
-        fs::write(&plain, b"").expect("written");
-        assert_eq!(mode(&path), mode(&plain));
-        for wanted in [0o640, 0o444] {
-            fs::set_permissions(&path, fs::Permissions::from_mode(wanted)).expect("changed");
-            write(&path, &arrays, &metadata).expect("written");
-            assert_eq!(mode(&path), wanted);
-        }
     }
 }

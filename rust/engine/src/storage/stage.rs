@@ -1,0 +1,132 @@
+//! Writing past the page cache: what is read after a crash only needs no copy in memory, and making one costs more
+//! processor time than everything else about a checkpoint.
+
+use std::fs::OpenOptions;
+use std::io::{self, Seek, SeekFrom, Write};
+
+use tempfile::NamedTempFile;
+
+/// A multiple of the blocks of (nearly) every disk: what such writes begin at, end at and come from.
+const BLOCK: usize = 4096;
+
+/// Written at once: large enough for a disk, small enough for a processor's cache.
+const STAGE: usize = 1 << 20;
+
+/// Memory in which pieces of any length and place become whole blocks; it is kept from one file to the next.
+#[derive(Debug, Default)]
+pub(super) struct Stage {
+    memory: Vec<u8>,
+    #[cfg(test)]
+    shift: usize,
+}
+
+impl Stage {
+    /// One that a disk refuses.
+    #[cfg(test)]
+    pub(super) fn unaligned() -> Self {
+        Self { memory: Vec::new(), shift: 1 }
+    }
+
+    /// Writes the pieces one after another from the beginning of an empty or a spare file on; it ends where they end.
+    pub(super) fn write(&mut self, target: &NamedTempFile, pieces: &[&[u8]]) -> io::Result<()> {
+        let length: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let stage = self.blocks(length);
+        let mut file = target.as_file();
+        file.seek(SeekFrom::Start(0))?;
+        let mut filled = 0;
+        for mut piece in pieces.iter().copied() {
+            while !piece.is_empty() {
+                let count = piece.len().min(stage.len() - filled);
+                stage[filled..filled + count].copy_from_slice(&piece[..count]);
+                (filled, piece) = (filled + count, &piece[count..]);
+                if filled == stage.len() {
+                    file.write_all(stage)?;
+                    filled = 0;
+                }
+            }
+        }
+        let (blocks, rest) = stage[..filled].split_at(filled - filled % BLOCK);
+        file.write_all(blocks)?;
+        end(target, length, rest)
+    }
+
+    /// As much memory as the file needs, up to the stage's size, at the beginning of a block.
+    fn blocks(&mut self, length: usize) -> &mut [u8] {
+        let size = length.next_multiple_of(BLOCK).clamp(BLOCK, STAGE);
+        if self.memory.len() < size + BLOCK {
+            self.memory = vec![0; size + BLOCK];
+        }
+        let start = self.memory.as_ptr().align_offset(BLOCK);
+        #[cfg(test)]
+        let start = start + self.shift;
+        &mut self.memory[start..start + size]
+    }
+}
+
+/// Writes what is less than a block through the cache, and cuts off what a spare file has beyond it.
+fn end(target: &NamedTempFile, length: usize, rest: &[u8]) -> io::Result<()> {
+    let longer = target.as_file().metadata()?.len() > length as u64;
+    if rest.is_empty() && !longer {
+        return Ok(());
+    }
+    let mut cached = target.reopen()?;
+    cached.seek(SeekFrom::Start((length - rest.len()) as u64))?;
+    cached.write_all(rest)?;
+    if longer { cached.set_len(length as u64) } else { Ok(()) }
+}
+
+/// Has a file opened so that it is written past the cache, where the system can.
+#[cfg(target_os = "linux")]
+pub(super) fn uncached(options: &mut OpenOptions) -> &mut OpenOptions {
+    std::os::unix::fs::OpenOptionsExt::custom_flags(options, libc::O_DIRECT)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn uncached(options: &mut OpenOptions) -> &mut OpenOptions {
+    options
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Lengths around multiples of a block and of the stage.
+    fn lengths() -> impl Strategy<Value = usize> {
+        let around = |unit: usize, most: usize| {
+            (0..=most, -9i64..=9).prop_map(move |(count, more)| (count * unit).saturating_add_signed(more as isize))
+        };
+        prop_oneof![0usize..10_000, around(BLOCK, 20), around(STAGE, 3)]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn files_hold_what_was_written_whatever_its_lengths_and_what_was_there(
+            files in prop::collection::vec((lengths(), prop::collection::vec(any::<prop::sample::Index>(), 0..5)), 1..4),
+            direct: bool,
+        ) {
+            let folder = tempfile::tempdir().expect("a folder");
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create_new(true);
+            let target = tempfile::Builder::new()
+                .make_in(folder.path(), |name| if direct { uncached(&mut options).open(name) } else { options.open(name) })
+                .expect("a file");
+            let mut stage = Stage::default();
+            // Each over the one before, which may have been longer.
+            for (number, (length, cuts)) in files.into_iter().enumerate() {
+                let contents: Vec<u8> = (0..length).map(|place| ((place + 7 * number) % 251) as u8).collect();
+                let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(length + 1)).collect();
+                cuts.extend([0, length]);
+                cuts.sort_unstable();
+                let pieces: Vec<&[u8]> = cuts.windows(2).map(|ends| &contents[ends[0]..ends[1]]).collect();
+                stage.write(&target, &pieces).expect("written");
+                prop_assert!(fs::read(target.path()).expect("read") == contents);
+            }
+        }
+    }
+}
