@@ -1,8 +1,11 @@
-"""Train the same networks from the same arrays in burnish and its peers, interleaved, and print the ratios.
+"""Time the same work from the same arrays in burnish and its peers, interleaved, and print the ratios.
 
     python benches/peers [--quick] [--json FILE] [--workloads NAME ...] [--peers NAME ...]
+    python benches/peers --cold [--rounds N] [--json FILE] [--peers NAME ...]
 
-A library that is not installed is left out. Numbers are fair only on a machine that does nothing else.
+A library that is not installed, or that cannot do a workload, is left out, and the reason is printed. With --cold, what
+is timed is a script: from the start of its process to the end of its first epoch; beside it the import alone, the
+memory's peak and what an installation takes. Numbers are fair only on a machine that does nothing else.
 """
 
 import argparse
@@ -10,17 +13,20 @@ import json
 import os
 from pathlib import Path
 
+from cold import cold
 from measure import measure
 from peer import PEERS
-from report import document, processor, table
+from report import OURS, Row, details, document, overview, processor
 from worker import Worker
-from workloads import WORKLOADS
+from workloads import WORKLOADS, Training
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python benches/peers", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="3 rounds of 1 epoch instead of 15 of 3")
+    parser.add_argument("--quick", action="store_true", help="3 rounds of 0.05 s with all cores, not 15 of 0.2 s")
+    parser.add_argument("--cold", action="store_true", help="time scripts from the start instead of steps")
+    parser.add_argument("--rounds", type=int, help="how often each is timed")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every time there")
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), metavar="NAME")
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS), metavar="NAME")
@@ -33,32 +39,55 @@ def thread_counts() -> list[int]:
     return sorted({2**power for power in range(cores.bit_length()) if 2**power <= cores} | {cores})
 
 
-def team(peer: str) -> list[Worker]:
+def team(peer: str, counts: list[int]) -> list[Worker]:
     """A worker for each number of threads; none where the library is missing."""
     try:
-        return [Worker(peer, threads) for threads in thread_counts()]
+        return [Worker(peer, threads) for threads in counts]
     except ModuleNotFoundError as error:
         print(f"{peer}: left out ({error})")
         return []
 
 
+def row_of(teams: list[list[Worker]], name: str, rounds: int, window: float) -> Row:
+    """Measure a workload and print it."""
+    workload = WORKLOADS[name]
+    row = Row(workload, *measure(teams, workload, rounds=rounds, window=window))
+    if row.ours and isinstance(workload, Training):
+        worker = next(each for team in teams for each in team if (each.peer, each.threads) == (OURS, row.ours.threads))
+        row.profile = worker.profile(name)
+    print(f"\n{details(row)}", flush=True)
+    for peer, reason in row.left_out.items():
+        print(f"{peer}: left out ({reason})", flush=True)
+    return row
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Time steps."""
+    rounds, window = (3, 0.05) if options.quick else (15, 0.2)
+    counts = thread_counts()[-1:] if options.quick else thread_counts()
+    teams = [workers for peer in options.peers if (workers := team(peer, counts))]
+    try:
+        versions = {workers[0].peer: workers[0].version for workers in teams}
+        names = ", ".join(f"{peer} {version}" for peer, version in versions.items())
+        print(f"{processor()}, {os.cpu_count()} cores; {names}")
+        rows = [row_of(teams, name, options.rounds or rounds, window) for name in options.workloads]
+    finally:
+        for workers in teams:
+            for worker in workers:
+                worker.close()
+    print(f"\n{overview(rows, list(versions))}")
+    if options.json:
+        options.json.write_text(json.dumps(document(versions, rows), indent=1) + "\n")
+    if risen := [f"{row.workload.name} in {peer}" for row in rows for peer in row.risen]:
+        raise SystemExit(f"the loss did not fall: {', '.join(risen)}")
+
+
 def main() -> None:
     options = arguments()
-    rounds, epochs = (3, 1) if options.quick else (15, 3)
-    teams = [workers for workers in map(team, options.peers) if workers]
-    versions = {workers[0].peer: workers[0].version for workers in teams}
-    print(
-        f"{processor()}, {os.cpu_count()} cores;", ", ".join(f"{peer} {version}" for peer, version in versions.items())
-    )
-    results = {}
-    for name in options.workloads:
-        results[name] = measure(teams, WORKLOADS[name], rounds=rounds, epochs=epochs)
-        print(f"\n{table(name, results[name])}", flush=True)
-    for workers in teams:
-        for worker in workers:
-            worker.close()
-    if options.json:
-        options.json.write_text(json.dumps(document(versions, results), indent=1) + "\n")
+    if options.cold:
+        cold(options.peers, rounds=options.rounds or 7, file=options.json)
+    else:
+        compare(options)
 
 
 if __name__ == "__main__":

@@ -4,28 +4,31 @@ import numpy as np
 import sklearn
 from sklearn.neural_network import MLPClassifier
 
-from workloads import LEARNING_RATE, Workload
+import workloads as w
+from peer import Peer, Run, clocked
 
 
-class SklearnPeer:
+class SklearnPeer(Peer):
     """Threads are set by the BLAS variables, which the worker's environment holds."""
 
     version = sklearn.__version__
 
-    def __init__(self, threads: int) -> None:
-        self.threads = threads
-
-    def build(self, workload: Workload) -> bool:
-        if workload.convolutions or workload.units:
-            return False
-        self.x, self.y = workload.arrays()
-        self.classes = np.arange(workload.classes)
-        self.model = MLPClassifier(
-            workload.hidden, alpha=0, batch_size=workload.batch_size, learning_rate_init=LEARNING_RATE, random_state=0
+    def training(self, workload: w.Training) -> Run:
+        widths = [layer.units for layer in workload.layers if isinstance(layer, w.Dense)]
+        if len(widths) < len(workload.layers):
+            self.lacks(f"the layers of {workload.name}")
+        (x, y), classes = workload.arrays(), np.arange(workload.classes)
+        model = MLPClassifier(
+            widths[:-1],
+            alpha=0,
+            batch_size=workload.batch_size,
+            learning_rate_init=w.LEARNING_RATE,
+            random_state=0,
         )
-        return True
 
-    def train(self, epochs: int) -> float:
-        for _ in range(epochs):
-            self.model.partial_fit(self.x, self.y, classes=self.classes)
-        return float(self.model.loss_)
+        def train(epochs: int) -> float:
+            for _ in range(epochs):
+                model.partial_fit(x, y, classes=classes)
+            return float(model.loss_)
+
+        return clocked(train)

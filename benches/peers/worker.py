@@ -5,53 +5,82 @@ The process reads one JSON request a line and answers each with one line.
 
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
-from time import perf_counter
 from typing import Any, TextIO
 
-from peer import load_peer
+from peer import UnableError, load_peer
 from workloads import WORKLOADS
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "RAYON_NUM_THREADS",
+    "NUM_CPU_THREADS",  # tinygrad
+)
+SETTINGS = {"JAX_PLATFORMS": "cpu", "KERAS_BACKEND": "jax", "DEV": "CPU"}  # the last is tinygrad's
+LIMIT_SECONDS = 100.0  # of compiling and a first epoch, or of a round
+
+
+def environment(threads: int) -> dict[str, str]:
+    """Return the variables of a process held to so many threads."""
+    return os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads)) | SETTINGS
 
 
 class Worker:
     """The bench's end of the pipe."""
 
     def __init__(self, peer: str, threads: int) -> None:
-        environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads))
         self.peer, self.threads = peer, threads
+        self._start()
+
+    def _start(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__)), peer, str(threads)],
+            [sys.executable, str(Path(__file__)), self.peer, str(self.threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
+            env=environment(self.threads),
+            process_group=0,  # that a compiler's processes end with it
         )
         self.version: str = self._answer()
 
-    def build(self, workload: str) -> bool:
-        """Make the network; False where the library has no such network."""
-        return bool(self._ask({"build": workload}))
+    def prepare(self, workload: str) -> None:
+        """Have the library take the arrays and make what is to be timed, and let go of what it had."""
+        if self._process.poll() is not None:
+            self._start()
+        self._ask({"prepare": workload})
 
-    def train(self, epochs: int) -> tuple[float, float]:
-        """Train; the seconds that it took and the mean loss of the last epoch."""
-        seconds, loss = self._ask({"train": epochs})
-        return seconds, loss
+    def run(self, epochs: int) -> tuple[float, float | None]:
+        """Do so many epochs; the seconds that they took and what came out."""
+        seconds, result = self._ask({"run": epochs})
+        return seconds, result
+
+    def profile(self, workload: str) -> dict[str, Any]:
+        """Return where a step's time goes (burnish)."""
+        return self._ask({"profile": workload})
 
     def close(self) -> None:
-        """End the process."""
+        """End the process and those that it started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.communicate()
 
     def _ask(self, request: dict[str, Any]) -> Any:
         assert self._process.stdin
-        print(json.dumps(request), file=self._process.stdin, flush=True)
+        self._process.stdin.write(json.dumps(request).encode() + b"\n")
+        self._process.stdin.flush()
         return self._answer()
 
     def _answer(self) -> Any:
         assert self._process.stdout
+        if not select.select([self._process.stdout], [], [], LIMIT_SECONDS)[0]:
+            self.close()
+            raise UnableError(f"did not answer for {LIMIT_SECONDS:.0f} s")
         line = self._process.stdout.readline()
         if not line:
             raise RuntimeError(f"{self.peer} ended with status {self._process.wait()}; its error stands above")
@@ -59,6 +88,8 @@ class Worker:
         if "missing" in answer:
             self.close()
             raise ModuleNotFoundError(answer["missing"])
+        if "unable" in answer:
+            raise UnableError(answer["unable"])
         return answer["result"]
 
 
@@ -74,14 +105,23 @@ def serve(name: str, threads: int, requests: TextIO, answers: TextIO) -> None:
         answer(missing=str(error))
         return
     answer(result=peer.version)
+    run = None
     for line in requests:
-        request = json.loads(line)
-        if "build" in request:
-            answer(result=peer.build(WORKLOADS[request["build"]]))
-        else:
-            start = perf_counter()
-            loss = peer.train(request["train"])
-            answer(result=(perf_counter() - start, loss))
+        match json.loads(line):
+            case {"prepare": workload}:
+                run = None  # frees what the workload before held
+                try:
+                    run = peer.prepare(WORKLOADS[workload])
+                except UnableError as error:
+                    answer(unable=str(error))
+                else:
+                    answer(result=None)
+            case {"run": epochs} if run:
+                answer(result=run(epochs))
+            case {"profile": workload}:
+                answer(result=peer.profile(WORKLOADS[workload]))
+            case other:
+                raise ValueError(other)
 
 
 if __name__ == "__main__":
