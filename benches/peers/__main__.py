@@ -10,14 +10,14 @@ memory's peak and what an installation takes. Numbers are fair only on a machine
 
 import argparse
 import json
-import os
 from pathlib import Path
+from typing import Any
 
 from cold import cold
 from measure import measure
 from peer import PEERS
 from report import OURS, Row, details, document, overview, processor
-from worker import Worker
+from worker import Worker, cores
 from workloads import WORKLOADS, Training
 
 
@@ -26,6 +26,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python benches/peers", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="3 rounds of 0.05 s with all cores, not 15 of 0.2 s")
     parser.add_argument("--cold", action="store_true", help="time scripts from the start instead of steps")
+    parser.add_argument("--patience", type=float, default=60, help="seconds to wait for other processes, a workload")
     parser.add_argument("--rounds", type=int, help="how often each is timed")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every time there")
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), metavar="NAME")
@@ -35,8 +36,8 @@ def arguments() -> argparse.Namespace:
 
 def thread_counts() -> list[int]:
     """1, 2, 4, ... and all cores."""
-    cores = os.cpu_count() or 1
-    return sorted({2**power for power in range(cores.bit_length()) if 2**power <= cores} | {cores})
+    most = cores()
+    return sorted({2**power for power in range(most.bit_length())} | {most})
 
 
 def team(peer: str, counts: list[int]) -> list[Worker]:
@@ -48,10 +49,10 @@ def team(peer: str, counts: list[int]) -> list[Worker]:
         return []
 
 
-def row_of(teams: list[list[Worker]], name: str, rounds: int, window: float) -> Row:
+def row_of(teams: list[list[Worker]], name: str, **how: Any) -> Row:
     """Measure a workload and print it."""
     workload = WORKLOADS[name]
-    row = Row(workload, *measure(teams, workload, rounds=rounds, window=window))
+    row = Row(workload, *measure(teams, workload, **how))
     if row.ours and isinstance(workload, Training):
         worker = next(each for team in teams for each in team if (each.peer, each.threads) == (OURS, row.ours.threads))
         row.profile = worker.profile(name)
@@ -63,14 +64,17 @@ def row_of(teams: list[list[Worker]], name: str, rounds: int, window: float) -> 
 
 def compare(options: argparse.Namespace) -> None:
     """Time steps."""
-    rounds, window = (3, 0.05) if options.quick else (15, 0.2)
+    rounds, window, patience = (3, 0.05, 0) if options.quick else (15, 0.2, options.patience)
     counts = thread_counts()[-1:] if options.quick else thread_counts()
     teams = [workers for peer in options.peers if (workers := team(peer, counts))]
     try:
         versions = {workers[0].peer: workers[0].version for workers in teams}
         names = ", ".join(f"{peer} {version}" for peer, version in versions.items())
-        print(f"{processor()}, {os.cpu_count()} cores; {names}")
-        rows = [row_of(teams, name, options.rounds or rounds, window) for name in options.workloads]
+        print(f"{processor()}, {cores()} cores; {names}")
+        rows = [
+            row_of(teams, name, rounds=options.rounds or rounds, window=window, patience=patience)
+            for name in options.workloads
+        ]
     finally:
         for workers in teams:
             for worker in workers:

@@ -1,7 +1,6 @@
 """What a library costs before it is warm: a script's time from its start, the import, memory and an installation."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import numpy as np
 from peer import PEERS
 from report import OURS, machine, markdown
 from script import ARRAYS, WORKLOAD
-from worker import environment
+from worker import cores, environment
 from workloads import WORKLOADS, Training
 
 LIMIT_SECONDS = 120
@@ -50,7 +49,7 @@ def save_arrays(folder: Path) -> None:
 
 def start(peer: str, folder: str) -> dict[str, float]:
     """Run a script to its end; empty where the library is missing."""
-    threads = os.cpu_count() or 1
+    threads = cores()
     variables = environment(threads) | {"PYTHONPYCACHEPREFIX": str(Path(folder, "bytecode"))}
     variables.pop("PYTHONDONTWRITEBYTECODE", None)
     command = [sys.executable, str(Path(__file__).with_name("script.py")), PEERS[peer].module, peer, str(threads)]

@@ -5,7 +5,7 @@ import platform
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import geometric_mean
+from statistics import geometric_mean, median
 from typing import Any
 
 from measure import Result
@@ -62,7 +62,7 @@ def number(value: float | None, form: str) -> str:
 def details(row: Row) -> str:
     """One workload, a row a library; ratio > 1: slower than burnish."""
     what = "loss, first to last" if isinstance(row.workload, Training) else "result"
-    head = (row.workload.name, "threads", "ms/step (median)", "ms/step (best)", f"time / {OURS}", what)
+    head = (row.workload.name, "threads", "ms/step (median)", "ms/step (best)", f"time / {OURS}", what, "others' share")
     lines = [
         (
             result.peer,
@@ -71,6 +71,7 @@ def details(row: Row) -> str:
             f"{min(result.milliseconds):.3f}",
             number(1.0 if result.peer == OURS else row.ratios.get(result.peer), ".2f"),
             f"{number(result.first, '.4f')} to {number(result.last, '.4f')}",
+            f"{median(result.others):.0%}",
         )
         for result in row.results
     ]

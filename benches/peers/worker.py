@@ -11,7 +11,8 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TextIO
+from time import process_time
+from typing import Any, NamedTuple, TextIO
 
 from peer import UnableError, load_peer
 from workloads import WORKLOADS
@@ -30,6 +31,29 @@ LIMIT_SECONDS = 100.0  # of compiling and a first epoch, or of a round
 def environment(threads: int) -> dict[str, str]:
     """Return the variables of a process held to so many threads."""
     return os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads)) | SETTINGS
+
+
+class Ran(NamedTuple):
+    """What some epochs took, what came out, and the share of the machine that other processes had meanwhile."""
+
+    seconds: float
+    result: float | None
+    others: float
+
+
+def cores() -> int:
+    """Return how many processors there are."""
+    return os.cpu_count() or 1
+
+
+def busy_seconds() -> float:
+    """Return how long the processors have worked since the machine started; 0 where the system does not tell it."""
+    try:
+        with Path("/proc/stat").open(encoding="ascii") as lines:
+            user, nice, system, _idle, _waiting, *interrupts = map(int, next(lines).split()[1:9])
+    except OSError:
+        return 0.0
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
 
 
 class Worker:
@@ -55,10 +79,12 @@ class Worker:
             self._start()
         self._ask({"prepare": workload})
 
-    def run(self, epochs: int) -> tuple[float, float | None]:
-        """Do so many epochs; the seconds that they took and what came out."""
-        seconds, result = self._ask({"run": epochs})
-        return seconds, result
+    def run(self, epochs: int) -> Ran:
+        """Do so many epochs."""
+        before = busy_seconds()
+        seconds, result, own = self._ask({"run": epochs})
+        others = busy_seconds() - before - own
+        return Ran(seconds, result, max(0.0, others) / (seconds * cores()))
 
     def profile(self, workload: str) -> dict[str, Any]:
         """Return where a step's time goes (burnish)."""
@@ -117,7 +143,8 @@ def serve(name: str, threads: int, requests: TextIO, answers: TextIO) -> None:
                 else:
                     answer(result=None)
             case {"run": epochs} if run:
-                answer(result=run(epochs))
+                before = process_time()
+                answer(result=(*run(epochs), process_time() - before))
             case {"profile": workload}:
                 answer(result=peer.profile(WORKLOADS[workload]))
             case other:
