@@ -5,7 +5,9 @@
 
 A library that is not installed, or that cannot do a workload, is left out, and the reason is printed. With --cold, what
 is timed is a script: from the start of its process to the end of its first epoch; beside it the import alone, the
-memory's peak and what an installation takes. Numbers are fair only on a machine that does nothing else.
+memory's peak and what an installation takes. Numbers are fair only on a machine that does nothing else; on another,
+--processor-time compares what one thread needs, which tells nothing of more, nor of an update, which is timed within a
+step.
 """
 
 import argparse
@@ -18,7 +20,7 @@ from measure import measure
 from peer import PEERS
 from report import OURS, Row, details, document, overview, processor
 from worker import Worker, cores
-from workloads import WORKLOADS, Training
+from workloads import WORKLOADS, Training, Update
 
 
 def arguments() -> argparse.Namespace:
@@ -27,6 +29,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="3 rounds of 0.05 s with all cores, not 15 of 0.2 s")
     parser.add_argument("--cold", action="store_true", help="time scripts from the start instead of steps")
     parser.add_argument("--patience", type=float, default=60, help="seconds to wait for other processes, a workload")
+    parser.add_argument(
+        "--processor-time",
+        action="store_true",
+        help="one thread's time on the processor, for a machine that is not idle",
+    )
     parser.add_argument("--rounds", type=int, help="how often each is timed")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every time there")
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), metavar="NAME")
@@ -64,17 +71,16 @@ def row_of(teams: list[list[Worker]], name: str, **how: Any) -> Row:
 
 def compare(options: argparse.Namespace) -> None:
     """Time steps."""
-    rounds, window, patience = (3, 0.05, 0) if options.quick else (15, 0.2, options.patience)
-    counts = thread_counts()[-1:] if options.quick else thread_counts()
+    how = {"rounds": options.rounds or 15, "window": 0.2, "patience": options.patience}
+    how |= {"rounds": 3, "window": 0.05, "patience": 0} if options.quick else {}
+    how |= {"patience": 0, "processor": True} if options.processor_time else {"processor": False}
+    counts = [1] if options.processor_time else thread_counts()[-1:] if options.quick else thread_counts()
+    names = [name for name in options.workloads if not (options.processor_time and isinstance(WORKLOADS[name], Update))]
     teams = [workers for peer in options.peers if (workers := team(peer, counts))]
     try:
         versions = {workers[0].peer: workers[0].version for workers in teams}
-        names = ", ".join(f"{peer} {version}" for peer, version in versions.items())
-        print(f"{processor()}, {cores()} cores; {names}")
-        rows = [
-            row_of(teams, name, rounds=options.rounds or rounds, window=window, patience=patience)
-            for name in options.workloads
-        ]
+        print(f"{processor()}, {cores()} cores;", ", ".join(map(" ".join, versions.items())))
+        rows = [row_of(teams, name, **how) for name in names]
     finally:
         for workers in teams:
             for worker in workers:

@@ -68,8 +68,8 @@ def settle(patience: float) -> float:
             return waited
 
 
-def run_round(worker: Worker, workload: Workload, result: Result, patience: float) -> Round:
-    """Keep the time per step of the least disturbed of a few tries."""
+def run_round(worker: Worker, workload: Workload, result: Result, patience: float, *, processor: bool) -> Round:
+    """Keep the time per step, of the clock or of the processors, of the least disturbed of a few tries."""
     tries: list[Ran] = []
     waited = 0.0
     while not tries or (len(tries) < TRIES and waited < patience and tries[-1].others > QUIET):
@@ -79,13 +79,13 @@ def run_round(worker: Worker, workload: Workload, result: Result, patience: floa
         if result.last is not None and not isfinite(result.last):
             raise RuntimeError(f"{worker.peer} on {workload.name}: {result.last}")
     best = min(tries, key=lambda each: each.others)
-    result.milliseconds.append(1e3 * best.seconds / (result.epochs * workload.steps))
+    result.milliseconds.append(1e3 * (best.own if processor else best.seconds) / (result.epochs * workload.steps))
     result.others.append(best.others)
     return Round(sum(each.seconds for each in tries), waited)
 
 
 def measure(
-    teams: list[list[Worker]], workload: Workload, *, rounds: int, window: float, patience: float
+    teams: list[list[Worker]], workload: Workload, *, rounds: int, window: float, patience: float, processor: bool
 ) -> tuple[list[Result], dict[str, str]]:
     """Time every library that can; the rest with the reason.
 
@@ -103,7 +103,7 @@ def measure(
     for number in range(rounds):
         for worker, result in results.items():
             if number < LEAST_ROUNDS or left[worker] > 0:
-                done = run_round(worker, workload, result, patience)
+                done = run_round(worker, workload, result, patience, processor=processor)
                 left[worker] -= done.ran
                 patience -= done.waited
     teams = [team for team in teams if team[0] in results and team[0].peer not in left_out]

@@ -34,9 +34,10 @@ def environment(threads: int) -> dict[str, str]:
 
 
 class Ran(NamedTuple):
-    """What some epochs took, what came out, and the share of the machine that other processes had meanwhile."""
+    """Seconds of some epochs, by the clock and of processors, what came out, and the share of other processes."""
 
     seconds: float
+    own: float
     result: float | None
     others: float
 
@@ -84,7 +85,7 @@ class Worker:
         before = busy_seconds()
         seconds, result, own = self._ask({"run": epochs})
         others = busy_seconds() - before - own
-        return Ran(seconds, result, max(0.0, others) / (seconds * cores()))
+        return Ran(seconds, own, result, max(0.0, others) / (seconds * cores()))
 
     def profile(self, workload: str) -> dict[str, Any]:
         """Return where a step's time goes (burnish)."""
