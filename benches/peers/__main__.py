@@ -52,6 +52,8 @@ def team(peer: str, counts: list[int]) -> list[Worker]:
     try:
         return [Worker(peer, threads) for threads in counts]
     except ModuleNotFoundError as error:
+        if peer == OURS:
+            raise
         print(f"{peer}: left out ({error})")
         return []
 
