@@ -11,7 +11,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from time import process_time
+from time import monotonic, process_time
 from typing import Any, NamedTuple, TextIO
 
 from peer import UnableError, load_peer
@@ -82,10 +82,10 @@ class Worker:
 
     def run(self, epochs: int) -> Ran:
         """Do so many epochs."""
-        before = busy_seconds()
+        start, busy = monotonic(), busy_seconds()
         seconds, result, own = self._ask({"run": epochs})
-        others = busy_seconds() - before - own
-        return Ran(seconds, own, result, max(0.0, others) / (seconds * cores()))
+        others = busy_seconds() - busy - own
+        return Ran(seconds, own, result, max(0.0, others) / (cores() * (monotonic() - start)))
 
     def profile(self, workload: str) -> dict[str, Any]:
         """Return where a step's time goes (burnish)."""
