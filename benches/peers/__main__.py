@@ -18,7 +18,7 @@ from typing import Any
 from cold import cold
 from measure import measure
 from peer import PEERS
-from report import OURS, Row, details, document, overview, processor
+from report import OURS, Row, details, document, overview, parts, processor
 from worker import Worker, cores
 from workloads import WORKLOADS, Training, Update
 
@@ -87,7 +87,7 @@ def compare(options: argparse.Namespace) -> None:
         for workers in teams:
             for worker in workers:
                 worker.close()
-    print(f"\n{overview(rows, list(versions))}")
+    print(f"\n{overview(rows, list(versions))}\n\n{parts(rows)}")
     if options.json:
         options.json.write_text(json.dumps(document(versions, rows), indent=1) + "\n")
     if risen := [f"{row.workload.name} in {peer}" for row in rows for peer in row.risen]:

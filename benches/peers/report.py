@@ -12,6 +12,7 @@ from measure import Result
 from workloads import Training, Workload
 
 OURS = "burnish"
+LISTED = 6  # parts of a step
 
 
 @dataclass
@@ -117,6 +118,20 @@ def means(rows: list[Row], others: list[str]) -> list[str]:
     columns = [[row.ratios[peer] for row in rows if peer in row.ratios] for peer in others]
     columns.append([ratio for row in rows if (ratio := best(row))])
     return [f"{geometric_mean(column):.2f}" if column else "-" for column in columns]
+
+
+def parts(rows: list[Row]) -> str:
+    """Where burnish's time goes: the operations of each phase, the longest first, in shares of a step."""
+    lines: list[tuple[str, str]] = []
+    for row in rows:
+        if row.profile:
+            sums: dict[str, float] = {}
+            for phase, _, operation, seconds, _ in row.profile["rows"]:
+                name = phase if operation == phase else f"{phase} {operation}"
+                sums[name] = sums.get(name, 0.0) + seconds / row.profile["seconds"]
+            longest = sorted(sums.items(), key=lambda item: -item[1])[:LISTED]
+            lines.append((row.workload.name, ", ".join(f"{name} {share:.0%}" for name, share in longest)))
+    return markdown(("workload", f"where the time of {OURS} goes"), lines)
 
 
 def document(versions: dict[str, str], rows: list[Row]) -> dict[str, Any]:
