@@ -116,12 +116,12 @@ class TorchPeer(Peer):
         step = workload.step * point.abs().clamp(min=1)
 
         def loss(flat: torch.Tensor) -> torch.Tensor:
-            parts = flat.split([shape.numel() for shape in shapes])
-            *hidden, last = zip(*[map(torch.Tensor.view, parts, shapes)] * 2, strict=True)
+            parts = map(torch.Tensor.view, flat.split([shape.numel() for shape in shapes]), shapes)
+            *parts, kernel, bias = parts
             value = x
-            for kernel, bias in hidden:
-                value = torch.relu(value @ kernel + bias)
-            return nn.functional.cross_entropy(value @ last[0] + last[1], y)
+            for before, offset in zip(parts[::2], parts[1::2], strict=True):
+                value = torch.relu(value @ before + offset)
+            return nn.functional.cross_entropy(value @ kernel + bias, y)
 
         def slope(place: torch.Tensor) -> torch.Tensor:
             move = torch.where(torch.arange(len(point)) == place, step, 0)
