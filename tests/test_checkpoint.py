@@ -487,9 +487,9 @@ def test_a_failed_write_ends_the_fit_and_leaves_the_files(tmp_path, monkeypatch)
 def test_a_disk_that_is_slow_does_not_hold_training_up(tmp_path, monkeypatch):
     original, trained, came_first = _snapshot.Snapshot.write, threading.Event(), []
 
-    def write(self, path):
+    def write(self, *how):
         came_first.append(trained.wait(30))
-        original(self, path)
+        original(self, *how)
 
     monkeypatch.setattr(_snapshot.Snapshot, "write", write)
     ends = bn.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: trained.set() if epoch == 3 else None)
@@ -497,3 +497,35 @@ def test_a_disk_that_is_slow_does_not_hold_training_up(tmp_path, monkeypatch):
     assert len(came_first) >= 2
     assert all(came_first)
     assert "epoch-000004-step-0000000052.safetensors" in [path.name for path in tmp_path.iterdir()]
+
+
+def test_the_writing_thread_and_the_spare_file_end_with_the_fit(tmp_path):
+    seen = set()
+
+    class Look(Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.update(thread.name for thread in threading.enumerate())
+
+    checkpoint = Checkpoint.every(2, tmp_path, keep=2)
+    network().fit(X, Y, epochs=3, batch_size=16, callbacks=[checkpoint, Look()], verbose=0)
+    assert "burnish checkpoint" in seen
+    assert "burnish checkpoint" not in {thread.name for thread in threading.enumerate()}
+    left = sorted(path.name[:12] for path in tmp_path.iterdir())
+    assert len(left) == 2
+    assert left[0].startswith("epoch-")
+    assert left[1] == "epoch-000003"
+
+
+def test_a_thread_that_died_takes_its_writer_along():
+    def work():
+        writer = Writer()
+        writer.put(lambda: done.append(1), wait=False)
+        writers.append(writer)
+
+    done, writers = [], []
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    writers[0]._worker._thread.join(10)
+    assert done == [1]
+    assert not writers[0]._worker._thread.is_alive()

@@ -194,7 +194,7 @@ def test_an_exit_waits_for_the_write_and_a_fork_does_not_lose_it(tmp_path):
         "import sys, time, numpy as np, burnish as bn\n"
         "from burnish import _snapshot\n"
         "write = _snapshot.Snapshot.write\n"
-        "_snapshot.Snapshot.write = lambda self, path: (time.sleep(0.3), write(self, path))\n"
+        "_snapshot.Snapshot.write = lambda self, *how: (time.sleep(0.3), write(self, *how))\n"
         "class Leaves(bn.callbacks.Callback):\n"
         "    def on_epoch_end(self, epoch, logs=None): sys.exit(3) if epoch else None\n"
         "model = bn.Sequential([bn.layers.Dense(1)])\n"
