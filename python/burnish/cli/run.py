@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._optional import required
 from .._structure import is_dict, is_sequence
 from ..history import History
 from .columns import Columns
@@ -110,16 +111,13 @@ class Run:
         self.write(name, json.dumps(_plain(document), indent=1, allow_nan=False) + "\n")
 
     def _draw(self, history: History) -> None:
-        import matplotlib as mpl
-
+        mpl: Any = required("matplotlib", "plot")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # fonts and caches are no concern of the run's
             mpl.use("Agg")
             figure = history.plot()
             figure.savefig(self.folder / "history.png", dpi=120)
-            import matplotlib.pyplot as plt
-
-            plt.close(figure)
+            required("matplotlib.pyplot", "plot").close(figure)
 
 
 def new_folder(data: str) -> Path:
