@@ -244,16 +244,34 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Storage that waits for its next use, by size and alignment.
 struct Pool {
-    free: BTreeMap<(usize, usize), Vec<Shared>>,
+    free: BTreeMap<(usize, usize), Free>,
+}
+
+/// Storage of one size and alignment.
+#[derive(Default)]
+struct Free {
+    storage: Vec<Shared>,
+    /// How often it was asked for in vain: more is never kept, wherever it comes from.
+    most: usize,
 }
 
 impl Pool {
     fn take(&mut self, size: usize, align: usize) -> Option<Shared> {
-        self.free.get_mut(&(size, align))?.pop()
+        if RUNS.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let free = self.free.entry((size, align)).or_default();
+        let found = free.storage.pop();
+        free.most += usize::from(found.is_none());
+        found
     }
 
     fn give(&mut self, storage: Shared, size: usize, align: usize) {
-        self.free.entry((size, align)).or_default().push(storage);
+        if let Some(free) = self.free.get_mut(&(size, align))
+            && free.storage.len() < free.most
+        {
+            free.storage.push(storage);
+        }
     }
 }
 
@@ -286,6 +304,10 @@ mod tests {
         let again = Block::<f32>::uninitialised(COUNT);
         assert_eq!(again.as_ptr(), place);
         assert_eq!((again[6], again[7]), (1.5, 2.0));
+        // What nobody asked for is not kept.
+        let more = [(); 3].map(|()| Block::from(vec![0u8; COUNT]));
+        drop(more);
+        assert!(!pool().free.contains_key(&(COUNT, 1)));
         // What somebody else still holds is not handed on.
         let shared = again.into_shared();
         give(Arc::clone(&shared), align_of::<f32>());

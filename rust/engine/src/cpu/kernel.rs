@@ -1,6 +1,6 @@
 //! The product of a few rows with a few columns, in registers: what matrix products are made of.
 
-use pulp::Simd;
+use pulp::{NullaryFnOnce, Simd};
 
 /// Elements as the vector registers of a processor hold them.
 pub trait Vectors: Copy + 'static {
@@ -94,8 +94,8 @@ impl<E: Vectors> Tile<E> {
             ($($rows:literal)*) => {
                 match self.rows {
                     $($rows if $rows <= 6 || S::REGISTER_COUNT >= 32 && (N == 1 || $rows <= 12) => {
-                        // SAFETY: as the caller promised.
-                        unsafe { self.of_size::<S, $rows, N>(simd) }
+                        // A function of its own for each size: all in one would take a compiler minutes.
+                        simd.vectorize(OfSize::<_, _, $rows, N> { tile: *self, simd })
                     })*
                     rows => unreachable!("{rows} rows in a tile"),
                 }
@@ -104,6 +104,7 @@ impl<E: Vectors> Tile<E> {
         of_rows!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16);
     }
 
+    /// [`Self::compute`] for `M` rows of `N` registers.
     #[inline(always)]
     unsafe fn of_size<S: Simd, const M: usize, const N: usize>(&self, simd: S) {
         let lanes = E::lanes::<S>();
@@ -131,5 +132,21 @@ impl<E: Vectors> Tile<E> {
                 }
             }
         }
+    }
+}
+
+/// A tile of `M` rows of `N` registers.
+struct OfSize<E, S, const M: usize, const N: usize> {
+    tile: Tile<E>,
+    simd: S,
+}
+
+impl<E: Vectors, S: Simd, const M: usize, const N: usize> NullaryFnOnce for OfSize<E, S, M, N> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        // SAFETY: as the caller of `Tile::compute` promised.
+        unsafe { self.tile.of_size::<S, M, N>(self.simd) }
     }
 }
