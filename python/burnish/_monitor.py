@@ -42,10 +42,13 @@ class _Table(NamedTuple):
 
     def plus(self, values: Array) -> _Table:
         """Return it with more rows of values."""
+        rows = np.empty((len(values) + 1, len(self.names)))
+        rows[0], rows[1:] = self.sums, values
         finite = np.isfinite(values)
+        np.copyto(rows[1:], 0.0, where=~finite)
         # One by one in the order of the batches: sums must not depend on how these were cut into pieces.
-        sums = np.cumsum(np.vstack([self.sums, np.where(finite, values, 0.0)]), axis=0)[-1]
-        return _Table(self.names, sums, self.counts + finite.sum(axis=0))
+        sums = np.add.accumulate(rows, axis=0, out=rows)[-1].copy()
+        return _Table(self.names, sums, self.counts + np.add.reduce(finite, axis=0, dtype=np.int64))
 
 
 class EpochMonitor:

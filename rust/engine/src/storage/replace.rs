@@ -13,7 +13,8 @@ pub(super) const TEMPORARY: &str = ".burnish-";
 
 /// Makes the pieces the contents of a file and returns it, open. What a killed writer left in the folder is removed.
 ///
-/// `spare` is a temporary file beside it, whose place on the disk is taken if that works.
+/// `spare` is a temporary file beside it, whose place on the disk is taken if that works; who has one has written into
+/// the folder before, and what was left there is gone.
 pub(super) fn replace(
     path: &Path,
     pieces: &[&[u8]],
@@ -24,12 +25,13 @@ pub(super) fn replace(
     let replaced = fs::metadata(path).ok().map(|about| about.permissions());
     let options = new_file(replaced.is_some());
     let mut finish = |file: NamedTempFile| finished(file, path, pieces, stage, replaced.clone());
-    let file = match spare.and_then(|spare| finish(spare).ok()) {
-        Some(file) => file,
-        None => match temporary(folder, uncached(&mut options.clone())).and_then(&mut finish) {
-            Err(error) if refused(&error) => finish(temporary(folder, &options)?)?,
-            other => other?,
-        },
+    if let Some(file) = spare.and_then(|spare| finish(spare).ok()) {
+        synchronise(folder)?;
+        return Ok(file);
+    }
+    let file = match temporary(folder, uncached(&mut options.clone())).and_then(&mut finish) {
+        Err(error) if refused(&error) => finish(temporary(folder, &options)?)?,
+        other => other?,
     };
     synchronise(folder)?;
     remove_orphans(folder);

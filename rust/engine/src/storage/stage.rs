@@ -9,8 +9,8 @@ use tempfile::NamedTempFile;
 /// A multiple of the blocks of (nearly) every disk: what such writes begin at, end at and come from.
 const BLOCK: usize = 4096;
 
-/// Written at once: large enough for a disk, small enough for a processor's cache.
-const STAGE: usize = 1 << 20;
+/// Written at once: in few large pieces it costs the system less than in many.
+const STAGE: usize = 1 << 22;
 
 /// Memory in which pieces of any length and place become whole blocks; it is kept from one file to the next.
 #[derive(Debug, Default)]
