@@ -87,7 +87,7 @@ fn gemm_with<E: Real>(
     let room = (m - 1) * out_stride + n;
     assert!(out_stride >= n && out.len() >= room && holds(a, m, k) && holds(b, k, n), "matrix outside its storage");
     if k == 0 && !accumulate {
-        return out.chunks_mut(out_stride).for_each(|row| row[..n].fill(E::default()));
+        return out.chunks_mut(out_stride).take(m).for_each(|row| row[..n].fill(E::default()));
     }
     let product = Product {
         out: out.as_mut_ptr(),
@@ -333,6 +333,14 @@ mod tests {
         let mut expected = vec![0.0; 150 * 140];
         naive(&mut expected, false, Matrix::rows(&a, 130), Matrix::rows(&b, 140), sizes);
         assert_close(&wide, &expected, 1e-5);
+    }
+
+    #[test]
+    fn a_product_without_terms_is_zero_and_nothing_behind_it_is_touched() {
+        let mut out = [7.0f32; 20];
+        gemm_serial_strided(&mut out, 4, false, Matrix::rows(&[], 0), Matrix::rows(&[], 3), [2, 0, 3]);
+        assert_eq!(out[..8], [0.0, 0.0, 0.0, 7.0, 0.0, 0.0, 0.0, 7.0]);
+        assert_eq!(out[8..], [7.0; 12]);
     }
 
     #[test]
