@@ -78,6 +78,11 @@ impl<E> Block<E> {
     pub(crate) fn into_shared(mut self) -> Shared {
         self.storage.take().expect("not dropped")
     }
+
+    /// The elements as bytes, without a copy.
+    pub(crate) fn into_bytes(self) -> Bytes {
+        Arc::into_inner(self.into_shared()).expect("storage that nobody else holds")
+    }
 }
 
 impl<E> Deref for Block<E> {
@@ -206,7 +211,8 @@ impl<T: Listed> Drop for List<T> {
     }
 }
 
-/// A run whose steps hand storage on to each other; what is left when the last one ends is freed.
+/// A run whose steps hand storage on to each other; what is left when the last one ends is freed, but for the room of lists,
+/// which is little.
 #[derive(Debug)]
 pub(crate) struct Recycling(());
 

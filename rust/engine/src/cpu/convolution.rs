@@ -277,20 +277,14 @@ fn for_shares<E: Real>(
 fn backward_images<E: Real>(sizes: &Sizes, x: &[E], kernel: &[E], gradient: &[E], dx: &mut [E], dkernel: &mut [E]) {
     let wanted = [!dx.is_empty(), !dkernel.is_empty()];
     let (image, output) = (sizes.image(), sizes.pixels() * sizes.filters);
-    let grouped = Grouped::of(sizes);
-    if grouped.is_none()
-        && let Some(direct) = Direct::of(sizes)
-        && let Some(transposed) = direct.transposed().map(Some).or((!wanted[0]).then_some(None))
-    {
-        return backward_direct(
-            &direct,
-            transposed.as_ref(),
-            [x.chunks_exact(image), gradient.chunks_exact(output)],
-            kernel,
-            dx,
-            dkernel,
-        );
+    if let Some(direct) = Direct::of(sizes) {
+        let transposed = direct.transposed();
+        if transposed.is_some() || !wanted[0] {
+            let images = [x.chunks_exact(image), gradient.chunks_exact(output)];
+            return backward_direct(&direct, transposed.as_ref(), images, kernel, dx, dkernel);
+        }
     }
+    let grouped = Grouped::of(sizes);
     let mut patches = sizes.patches::<E>();
     for (index, (x, gradient)) in x.chunks_exact(image).zip(gradient.chunks_exact(output)).enumerate() {
         if let Some(grouped) = &grouped {

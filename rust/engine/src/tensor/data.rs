@@ -1,7 +1,7 @@
 //! Element types, and host buffers in and out.
 
 use burn_backend::ops::{BoolTensorOps, FloatTensorOps, IntTensorOps};
-use burn_backend::{BoolDType, Bytes, Element, FloatDType, IntDType, Shape, TensorData};
+use burn_backend::{BoolDType, Element, FloatDType, IntDType, Shape, TensorData};
 use burn_dispatch::Dispatch;
 use bytemuck::Pod;
 use half::{bf16, f16};
@@ -122,7 +122,7 @@ impl Tensor {
 
     /// A tensor of `values` on `device`.
     pub fn from_values<E: Element + Pod>(values: Vec<E>, shape: &[usize], device: &Device) -> Self {
-        Self::from_elements(values.into_iter(), shape, device)
+        Self::placed(values.into(), shape, device)
     }
 
     /// A tensor of as many `values` as the shape asks for on `device`.
@@ -131,21 +131,16 @@ impl Tensor {
         shape: &[usize],
         device: &Device,
     ) -> Self {
-        if device.is_cpu() {
-            return Self::from_block(Block::collect(values), shape);
-        }
-        let bytes = Bytes::from_elems(values.collect::<Vec<E>>());
-        let data = TensorData::from_bytes(bytes, Shape::from(shape.to_vec()), E::dtype());
-        Self::from_data(data, device)
+        Self::placed(Block::collect(values), shape, device)
     }
 
-    /// What was computed on the host, on `device`.
+    /// What was computed on the host, on `device`; on the `cpu` device without a copy.
     pub(crate) fn placed<E: Element + Pod>(values: Block<E>, shape: &[usize], device: &Device) -> Self {
         if device.is_cpu() {
-            Self::from_block(values, shape)
-        } else {
-            Self::from_elements(values.iter().copied(), shape, device)
+            return Self::from_block(values, shape);
         }
+        let data = TensorData::from_bytes(values.into_bytes(), Shape::from(shape.to_vec()), E::dtype());
+        Self::from_data(data, device)
     }
 
     /// A floating-point tensor of `values`, rounded to `dtype`.

@@ -193,7 +193,7 @@ impl<C: Cell> Recurrent<C> {
         given.into_iter().filter(|(given, _)| *given).flat_map(|(_, names)| names).collect()
     }
 
-    fn parts<T>(&self, inputs: Vec<T>) -> Parts<T> {
+    fn parts<T>(&self, inputs: impl IntoIterator<Item = T>) -> Parts<T> {
         let mut inputs = inputs.into_iter();
         let mut next = || inputs.next().expect("as many inputs as the shape rule counted");
         Parts {
@@ -311,7 +311,7 @@ impl<C: Cell> Operation for Recurrent<C> {
     }
 
     fn evaluate(&self, inputs: Tensors, _: &Context) -> Evaluation {
-        let parts = self.parts(inputs.into_vec());
+        let parts = self.parts(inputs);
         if parts.x.is_empty() {
             return self.without_samples(&parts).into();
         }
@@ -327,7 +327,7 @@ impl<C: Cell> Operation for Recurrent<C> {
             let zeros = |input: &Tensor| Tensor::full(&input.shape(), 0.0, gradient.dtype(), &gradient.device());
             return kept.inputs.iter().map(|input| input.dtype().is_float().then(|| zeros(input))).collect();
         }
-        let parts = self.parts(kept.inputs.into_vec());
+        let parts = self.parts(kept.inputs);
         let found = match gradient.dtype() {
             DType::F32 if gradient.is_cpu() => slices::backward::<f32, C>(self, parts, kept.saved, gradient, wanted),
             DType::F64 if gradient.is_cpu() => slices::backward::<f64, C>(self, parts, kept.saved, gradient, wanted),
