@@ -73,6 +73,25 @@ def layer_norm(x, scale, offset, eps=1e-5):
     return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + eps) * scale + offset
 
 
+def batch_norm(x, mean, variance, scale, offset, eps=1e-5):
+    return (x - mean) / np.sqrt(variance + eps) * scale + offset
+
+
+def moments(x):
+    axes = tuple(range(x.ndim - 1))
+    return np.stack([x.mean(axes), x.var(axes), x.var(axes, ddof=1)])
+
+
+def own_batch_norm(x, scale, offset):
+    axes = tuple(range(x.ndim - 1))
+    return batch_norm(x, x.mean(axes), x.var(axes), scale, offset, 0.1)
+
+
+def own_batch_norm_of(x, scale, offset):
+    observed = ops.moments(x)
+    return ops.batch_norm(x, observed[0], observed[1], scale, offset, eps=0.1, of_batch=True)
+
+
 LABELS = np.array([0, 3, 1])
 
 
@@ -328,6 +347,13 @@ CASES = {
     "sequence_mask": Case(
         lambda lengths: ops.sequence_mask(lengths, 4), lambda lengths: np.arange(4) < lengths[:, None], [LABELS]
     ),
+    "moments": Case(
+        lambda x: x[:, 0, 0] * ops.sum(ops.moments(x) * np.arange(12.0).reshape(3, 4), 0),
+        lambda x: x[:, 0, 0] * (moments(x) * np.arange(12.0).reshape(3, 4)).sum(0),
+        [IMAGES],
+    ),
+    "batch_norm": Case(ops.batch_norm, batch_norm, [IMAGES, Y[0], POSITIVE[0], Y[1], Y[2]], (1, 2, 3, 4)),
+    "batch_norm, of the batch": Case(own_batch_norm_of, own_batch_norm, [IMAGES, Y[0], Y[1]], (1, 2)),
     "layer_norm": Case(ops.layer_norm, layer_norm, [X, Y[0], Y[1]], (1, 2)),
     "cross_entropy": Case(
         lambda x, labels: ops.cross_entropy(x, labels, 0.1),

@@ -160,6 +160,10 @@ CASES = {
     ],
     "flip": [lambda x: ops.flip(x, (0, -1)), lambda x: ops.flip(x, 1)],
     "gelu": [ops.gelu, lambda x: ops.gelu(x, approximate=True)],
+    "batch_norm": [
+        lambda x: ops.batch_norm(x, np.arange(4.0), np.arange(1.0, 5), np.ones(4), np.arange(4.0)),
+        lambda x: ops.batch_norm(x[:, 0, 0], np.ones(4), np.arange(4.0), -np.ones(4), np.arange(4.0), eps=0.1),
+    ],
     "layer_norm": [lambda x: ops.layer_norm(x, np.arange(4.0), np.ones(4), 1e-3)],
     "leaky_relu": [lambda x: ops.leaky_relu(x, 0.2)],
     "linear": [
@@ -174,6 +178,7 @@ CASES = {
     "logsumexp": [lambda x: ops.logsumexp(100 * x), lambda x: ops.logsumexp(x, 1, keepdims=True)],
     "matmul": [lambda x: ops.matmul(x, ops.transpose(x, (0, 1, 3, 2)))],
     "max_pool2d": [lambda x: ops.max_pool2d(x, (2, 3), (1, 2), ((1, 0), (2, 1)))],
+    "moments": [lambda x: x * ops.sum(ops.moments(x), 0), lambda x: x[:, 0, 0] * ops.moments(x[:, 0, 0])[2]],
     "neg": [ops.negative],
     "one_hot": [lambda x: ops.one_hot(ids(x)[:, 0, 0], 4)],
     "pad": [lambda x: ops.pad(x, ((0, 0), (1, 2), (0, 3), (2, 0)), -1.5), lambda x: ops.pad(x, ((0, 0),) * 4)],

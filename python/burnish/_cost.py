@@ -110,6 +110,7 @@ FLOPS: dict[str, Formula] = {
     **dict.fromkeys(_REDUCTIONS.split(), _each_input(1)),
     "attention": _attention,
     "avg_pool2d": _pooling,
+    "batch_norm": _each_input(3),  # difference, factor, offset
     "conv2d": _affine,
     "cross_entropy": _each_input(5),  # as log_softmax
     "ctc": _ctc,
@@ -121,6 +122,7 @@ FLOPS: dict[str, Formula] = {
     "lstm": _recurrent(9),  # five activations, and four for the two states
     "matmul": _matmul,
     "max_pool2d": _pooling,
+    "moments": _each_input(4),  # sum, difference, square, sum
     "rnn": _recurrent(1),  # an activation
     "softmax": _each_input(5),  # maximum, difference, exponential, sum, quotient
 }

@@ -15,7 +15,6 @@ from .._document import batches_in, constant_of, needed
 from .._optional import required
 from .._structure import flatten
 from ..tensor import Tensor
-from .batch_norm import batch_norm, normalized
 from .graph import TYPES, Apply, First, Graph, Operand
 from .table import DRAWN, OPERATIONS, REFUSED
 
@@ -161,19 +160,7 @@ class _Writer:
         inputs = [self._operands[operand] for operand in fields["inputs"]]
         node = Apply(fields["operation"], inputs, fields["attributes"], shape, kind)
         self._graph.scope = fields["scope"]
-        return _folded(node) or self._normalized(index, node) or self._applied(node, fields["scope"])
-
-    def _normalized(self, index: int, node: Apply) -> Operand | None:
-        """Write a batch normalisation as one node, where the channels stand second as ONNX has them."""
-        norm = batch_norm(self._items, index)
-        x = None if norm is None else self._operands[norm.x]
-        if norm is None or x is None or not (x.only_first or len(x.shape) == 2):
-            return None
-        places = (norm.scale, norm.offset, norm.mean, norm.variance)
-        weights = [None if place is None else self._operands[place] for place in places]
-        if x.only_first:
-            return Operand(node.shape, node.kind, first=normalized(self._graph, x.first, norm, weights))
-        return Operand(node.shape, node.kind, last=normalized(self._graph, self._graph.last(x), norm, weights))
+        return _folded(node) or self._applied(node, fields["scope"])
 
     def _applied(self, node: Apply, scope: str) -> Operand:
         if node.operation not in OPERATIONS:

@@ -57,38 +57,23 @@ class BatchNorm(OneInput):
         shape = (x.shape[-1],)
         moving_mean = self.buffer("moving_mean", shape, "zeros")
         moving_variance = self.buffer("moving_variance", shape, "ones")
-        factor = self.parameter("scale", shape, "ones", role="scale") if self.scale else None
-        offset = self.parameter("offset", shape, "zeros", role="bias") if self.center else None
-        if training and not self._frozen():
-            mean, variance = self._statistics(x, moving_mean, moving_variance)
-        else:
-            mean, variance = moving_mean, moving_variance
-        inverse = ops.rsqrt(variance + self.epsilon)
-        inverse = inverse if factor is None else inverse * factor
-        y = (x - mean) * inverse
-        return y if offset is None else y + offset
+        factor = self.parameter("scale", shape, "ones", role="scale") if self.scale else np.ones(shape)
+        offset = self.parameter("offset", shape, "zeros", role="bias") if self.center else np.zeros(shape)
+        of_batch = training and not self._frozen()
+        mean, variance = self._observed(x, moving_mean, moving_variance) if of_batch else (moving_mean, moving_variance)
+        return ops.batch_norm(x, mean, variance, factor, offset, eps=self.epsilon, of_batch=of_batch)
 
     def _frozen(self) -> bool:
         names = [name for name, there in (("scale", self.scale), ("offset", self.center)) if there]
         return self.is_frozen(*(names or ["moving_mean"]))
 
-    def _statistics(self, x: Any, moving_mean: Value, moving_variance: Value) -> tuple[Value, Value]:
-        axes = range(x.ndim - 1)
-        mean = ops.mean(x, axes)
-        variance = ops.mean(ops.square(x - mean), axes)
-        unbiased = variance * _bessel(x)
-        keep = self.momentum
+    def _observed(self, x: Any, moving_mean: Value, moving_variance: Value) -> tuple[Value, Value]:
+        """Return the batch's mean and variance, and let the buffers move to them."""
+        moments, keep = ops.moments(x), self.momentum
+        mean, variance, unbiased = moments[0], moments[1], moments[2]
         self.assign("moving_mean", keep * moving_mean + (1 - keep) * mean)
         self.assign("moving_variance", keep * moving_variance + (1 - keep) * unbiased)
         return mean, variance
-
-
-def _bessel(x: Any) -> Value:
-    """Return n / (n - 1) for n values a feature; the batch's length is known only when the program runs."""
-    inner = math.prod(x.shape[1:-1])
-    sample = ops.reshape(x, (x.shape[0], inner * x.shape[-1]))[:, :1]
-    count = ops.sum(ops.ones_like(sample)) * float(inner)
-    return count / ops.maximum(count - 1.0, 1.0)
 
 
 class LayerNorm(OneInput):

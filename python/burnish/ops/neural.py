@@ -11,6 +11,7 @@ from .indexing import as_index
 __all__ = [
     "attention",
     "avg_pool2d",
+    "batch_norm",
     "conv2d",
     "cross_entropy",
     "ctc",
@@ -19,6 +20,7 @@ __all__ = [
     "linear",
     "matmul",
     "max_pool2d",
+    "moments",
     "random_normal_like",
     "random_uniform_like",
 ]
@@ -75,6 +77,32 @@ def avg_pool2d(x: Operand, size: Pair, strides: Pair | None = None, padding: Pad
 def layer_norm(x: Operand, scale: Operand, offset: Operand, eps: float = 1e-5) -> Value:
     """Return (x - mean) / sqrt(variance + eps) · scale + offset, statistics over the last axis (Ba et al. 2016)."""
     return apply("layer_norm", cast(x, "float"), scale, offset, eps=eps)
+
+
+def moments(x: Operand) -> Value:
+    """Return mean, variance and unbiased variance of each feature over all rows: `(…, features) -> (3, features)`.
+
+    With n rows, the variances are Σ (x - mean)² divided by n and by max(n - 1, 1).
+    """
+    return apply("moments", cast(x, "float"))
+
+
+def batch_norm(
+    x: Operand,
+    mean: Operand,
+    variance: Operand,
+    scale: Operand,
+    offset: Operand,
+    *,
+    eps: float = 1e-5,
+    of_batch: bool = False,
+) -> Value:
+    """Return (x - mean) / sqrt(variance + eps) · scale + offset, the last axis being features (Ioffe and Szegedy 2015).
+
+    `(…, features)` and four times `(features,) -> (…, features)`. Say `of_batch` where mean and variance are the first
+    two `moments` of x itself: slopes of x then count how they move with it, in one operation.
+    """
+    return apply("batch_norm", cast(x, "float"), mean, variance, scale, offset, eps=eps, of_batch=of_batch)
 
 
 def dropout(x: Operand, rate: float) -> Value:

@@ -4,6 +4,7 @@ pub(crate) mod attention;
 pub(crate) mod convolution;
 mod direct;
 pub(crate) mod exponential;
+pub(crate) mod features;
 pub mod gemm;
 mod grouped;
 pub(crate) mod kernel;

@@ -1,6 +1,7 @@
 //! Two-dimensional convolution, channels last, with its bias and activation fused.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use burn_backend::ops::{ConvOptions, ModuleOps};
 use burn_dispatch::Dispatch;
@@ -19,7 +20,7 @@ use crate::tensor::{DType, Real, Tensor};
 
 /// `activation(Σ x[b, i·s + k·d - p, c] · kernel[k, c, f] + bias[f])`: x `(batch, height, width, in)`,
 /// kernel `(height, width, in/groups, out)`, bias `(out,)` or absent (cross-correlation, as everywhere in the field).
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Conv2d {
     #[serde(default = "ones")]
@@ -118,6 +119,10 @@ impl Operation for Conv2d {
 
     fn rectifies(&self) -> bool {
         self.activation.rectifies()
+    }
+
+    fn activated(&self, activation: Activation) -> Option<Arc<dyn Operation>> {
+        (self.activation == Activation::None).then(|| Arc::new(Self { activation, ..self.clone() }) as _)
     }
 
     fn gradient(&self, kept: Kept, gradient: Tensor, wanted: &[bool]) -> Gradients {

@@ -14,7 +14,7 @@ use crate::tensor::{DType, Real, Tensor};
 pub(crate) trait Function: std::fmt::Debug + Send + Sync {
     /// Which of `x` and `y` the slope reads.
     const KEEPS: Keeps;
-    /// See [`Operation::rectifies`].
+    /// Whether it is [`Relu`], whose value is 0 where a unit does not answer.
     const RECTIFIES: bool = false;
     /// What it computes in where precision is mixed.
     const ARITHMETIC: Arithmetic = Arithmetic::Any;
@@ -50,6 +50,10 @@ impl<F: Function> Operation for F {
 
     fn rectifies(&self) -> bool {
         F::RECTIFIES
+    }
+
+    fn as_activation(&self) -> Option<Activation> {
+        F::RECTIFIES.then_some(Activation::Relu)
     }
 
     fn gradient(&self, mut kept: Kept, gradient: Tensor, _: &[bool]) -> Gradients {
@@ -337,7 +341,7 @@ impl Function for HardSigmoid {
 /// An activation that kernels apply to their own output: one whose slope needs only that output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Activation {
+pub enum Activation {
     /// The output as it is.
     #[default]
     None,

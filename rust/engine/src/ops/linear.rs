@@ -1,6 +1,7 @@
 //! The affine map of dense layers, with its bias and activation fused.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use smallvec::smallvec;
@@ -72,6 +73,10 @@ impl Operation for Linear {
 
     fn rectifies(&self) -> bool {
         self.activation.rectifies()
+    }
+
+    fn activated(&self, activation: Activation) -> Option<Arc<dyn Operation>> {
+        (self.activation == Activation::None).then(|| Arc::new(Self { activation }) as _)
     }
 
     fn gradient(&self, kept: Kept, gradient: Tensor, wanted: &[bool]) -> Gradients {

@@ -4,6 +4,7 @@
 //! family's file) and one line in that file's `ENTRIES`.
 
 mod attention;
+mod batch_norm;
 mod binary;
 mod comparison;
 mod convolution;
@@ -31,8 +32,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use smallvec::SmallVec;
 
+pub use elementwise::Activation;
 pub use reach::{Affine, Reach};
-pub(crate) use reduction::{chunk_total, dot, row_max};
+pub(crate) use reduction::{chunk_total, dot, row_max, rows};
 pub(crate) use window::Window;
 
 use crate::program::Type;
@@ -159,6 +161,16 @@ pub trait Operation: Debug + Send + Sync {
         false
     }
 
+    /// The activation that this is, where it is one that other operations can apply themselves.
+    fn as_activation(&self) -> Option<Activation> {
+        None
+    }
+
+    /// The same operation followed by an activation, where it can apply that itself.
+    fn activated(&self, _activation: Activation) -> Option<Arc<dyn Operation>> {
+        None
+    }
+
     /// What [`Self::gradient`] reads.
     fn keeps(&self) -> Keeps {
         Keeps::INPUTS
@@ -222,6 +234,7 @@ pub fn table() -> impl Iterator<Item = &'static Entry> {
         convolution::ENTRIES,
         pooling::ENTRIES,
         normalization::ENTRIES,
+        batch_norm::ENTRIES,
         attention::ENTRIES,
         loss::ENTRIES,
         ctc::ENTRIES,

@@ -222,7 +222,7 @@ where
 }
 
 /// `body(i, row i)` for each row of `width`, which it writes, in parallel when it pays.
-fn rows<T>(count: usize, width: usize, work: usize, body: impl Fn(usize, &mut [T]) + Sync + Send) -> Block<T>
+pub(crate) fn rows<T>(count: usize, width: usize, work: usize, body: impl Fn(usize, &mut [T]) + Sync + Send) -> Block<T>
 where
     T: bytemuck::Pod + Send + Sync,
 {

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod evaluate;
+mod fusion;
 mod initializer;
 mod json;
 mod precision;
@@ -88,6 +89,8 @@ pub struct Node {
     pub scope: String,
     /// The operation itself.
     pub operation: Arc<dyn Operation>,
+    /// The layer whose activation the operation applies, if that is another one.
+    activated_by: Option<String>,
 }
 
 /// What a parameter is for.
@@ -274,7 +277,7 @@ impl Program {
         let ty = operation.infer(&types).map_err(|message| self.located(Error::value(format!("{name}: {message}"))))?;
         checked_size(name, &ty.shape).map_err(|error| self.located(error))?;
         let scope = self.scope.clone();
-        let node = Node { name: name.to_owned(), attributes, inputs, scope, operation };
+        let node = Node { name: name.to_owned(), attributes, inputs, scope, operation, activated_by: None };
         Ok(self.push(ty, Source::Node(node)))
     }
 

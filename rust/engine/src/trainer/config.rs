@@ -122,6 +122,8 @@ impl Session {
             solver::check(config)?;
         }
         let settings = settings(&self.program, config, rule.weight_decay())?;
+        // Layers that run again are found by their own operations.
+        self.run_fused(!matches!(config.checkpoint_activations, Checkpoint::Layers(_)));
         self.training = Some(Training::new(
             rule,
             Method::parse(&config.gradient_method)?,

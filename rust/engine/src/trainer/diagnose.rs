@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::step::Record;
-use super::{Inputs, Outputs, Session};
+use super::{Inputs, Session};
 use crate::gradient::{Method, Problem, solve};
 use crate::program::{Dim, Leaves, Node, Plan, Program, Reverse, Source, ValueId};
 use crate::tensor::{DType, Real, Tensor};
@@ -138,23 +138,24 @@ impl Session {
     }
 
     /// Runs a micro-batch again, whose update was not made, and keeps what it finds unless something was found before.
-    pub(super) fn diagnose(&mut self, outputs: &Outputs, failure: &Failure<'_>, interrupt: &Interrupt) -> Result<()> {
+    pub(super) fn diagnose(&mut self, failure: &Failure<'_>, interrupt: &Interrupt) -> Result<()> {
         if self.diagnosis.is_some() {
             return Ok(());
         }
-        let plan = Plan::new(&self.program, &[outputs.loss]);
+        let loss = self.described.find_output("training.loss")?;
+        let plan = Plan::new(&self.described, &[loss]);
         let training = self.training()?;
-        let reverse = Reverse::new(&self.program, &plan, outputs.loss, &training.wanted, &training.checkpoint);
+        let reverse = Reverse::new(&self.described, &plan, loss, &training.wanted, &training.checkpoint);
         let sentry = Sentry::default();
         let leaves = self.leaves(failure.inputs, failure.rows, &plan);
         leaves_seen(&sentry, &leaves, &plan);
         let total: f64 = failure.weights.iter().sum();
         solve(
             Problem {
-                program: &self.program,
+                program: &self.described,
                 plan: &plan,
                 leaves,
-                loss: outputs.loss,
+                loss,
                 weight: self.sample_seed(failure.weights, if total > 0.0 { total.recip() } else { 0.0 }),
                 wanted: &training.wanted,
                 reverse: &reverse,
@@ -165,7 +166,7 @@ impl Session {
             interrupt,
         )?;
         let sightings = std::mem::take(&mut *sentry.0.lock().unwrap_or_else(PoisonError::into_inner));
-        self.diagnosis = self.first_flaw(&sightings, outputs.loss, failure);
+        self.diagnosis = self.first_flaw(&sightings, loss, failure);
         Ok(())
     }
 
@@ -175,7 +176,7 @@ impl Session {
             let (_, name, scope) = self.describe(node);
             return Some(self.diagnosis_of(Origin::Gradient, [name, scope], input, flaw, failure));
         }
-        let id = root(&self.program, &sightings.values, loss);
+        let id = root(&self.described, &sightings.values, loss);
         let (origin, name, scope) = self.describe(id);
         Some(self.diagnosis_of(origin, [name, scope], id, sightings.values[&id], failure))
     }
@@ -188,7 +189,7 @@ impl Session {
         flaw: Flaw,
         failure: &Failure<'_>,
     ) -> Diagnosis {
-        let shape = &self.program.values()[id].ty.shape;
+        let shape = &self.described.values()[id].ty.shape;
         let by_sample = shape.first() == Some(&Dim::BATCH);
         let width = flaw.elements / failure.rows.len();
         let row = by_sample.then(|| failure.rows[flaw.first / width]);
@@ -197,7 +198,7 @@ impl Session {
 
     fn describe(&self, id: ValueId) -> (Origin, String, String) {
         let none = String::new();
-        match &self.program.values()[id].source {
+        match &self.described.values()[id].source {
             Source::Input(name) => (Origin::Input, name.clone(), none),
             Source::Parameter(parameter) => (Origin::Parameter, parameter.path.clone(), none),
             Source::Buffer(buffer) => (Origin::Parameter, buffer.path.clone(), none),
@@ -209,8 +210,8 @@ impl Session {
     /// A node belongs to the loss if no prediction needs it.
     fn origin(&self, id: ValueId) -> Origin {
         let is_prediction = |(name, &id): (&String, &ValueId)| name.starts_with("training.prediction").then_some(id);
-        let predictions: Vec<ValueId> = self.program.outputs().iter().filter_map(is_prediction).collect();
-        let plan = Plan::new(&self.program, &predictions);
+        let predictions: Vec<ValueId> = self.described.outputs().iter().filter_map(is_prediction).collect();
+        let plan = Plan::new(&self.described, &predictions);
         if plan.nodes().contains(&id) { Origin::Activation } else { Origin::Loss }
     }
 }

@@ -45,6 +45,9 @@ pub type Arrays = BTreeMap<String, Tensor>;
 /// A program on a device, ready to predict, evaluate and train.
 #[derive(Debug)]
 pub struct Session {
+    /// As it was described.
+    described: Arc<Program>,
+    /// As it runs, with the same places.
     program: Arc<Program>,
     device: Device,
     precision: Precision,
@@ -126,7 +129,8 @@ impl Session {
         precision.check(&device)?;
         let mut session = Self {
             state: Leaves::filled(program.values().len(), || None),
-            program,
+            program: Arc::new(program.fused()),
+            described: program,
             device,
             precision,
             dtype: precision.master(),
@@ -175,9 +179,10 @@ impl Session {
         if constant.kind == Kind::Bool { tensor.cast(DType::Bool) } else { tensor }
     }
 
-    /// The program.
-    pub fn program(&self) -> &Arc<Program> {
-        &self.program
+    /// Lets the operations before activations apply them, or not.
+    fn run_fused(&mut self, fused: bool) {
+        self.program = if fused { Arc::new(self.described.fused()) } else { Arc::clone(&self.described) };
+        self.plans.clear();
     }
 
     /// Where it runs.

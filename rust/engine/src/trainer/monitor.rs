@@ -65,9 +65,10 @@ pub(crate) fn layers(program: &Program, plan: &Plan) -> Vec<(String, Vec<ValueId
         if !node.operation.rectifies() {
             continue;
         }
-        match layers.iter_mut().find(|(scope, _)| *scope == node.scope) {
+        let layer = node.layer_of_activation();
+        match layers.iter_mut().find(|(known, _)| known == layer) {
             Some((_, nodes)) => nodes.push(id),
-            None => layers.push((node.scope.clone(), vec![id])),
+            None => layers.push((layer.to_owned(), vec![id])),
         }
     }
     layers

@@ -58,7 +58,7 @@ impl Session {
             if chunk.diagnose && self.failed(&record) {
                 // What cannot be found out, or was interrupted, is no reason to lose the records.
                 let failure = Failure { inputs, rows, weights: &weights, address };
-                self.diagnose(&outputs, &failure, interrupt).unwrap_or_default();
+                self.diagnose(&failure, interrupt).unwrap_or_default();
             }
             records.push(record, self.training()?.trained.len());
             if let Some(watch) = watch {

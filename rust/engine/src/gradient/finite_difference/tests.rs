@@ -192,7 +192,7 @@ fn gradients(session: &mut Session, data: &Data, method: Method) -> BTreeMap<Str
 /// Central differences in steps of `size · max(1, |p|)` by whole runs of the program, one for each end of each step.
 fn one_at_a_time(session: &mut Session, data: &Data, size: f64) -> BTreeMap<String, Vec<f64>> {
     let state = session.state();
-    let paths: Vec<String> = session.program().parameters().map(|(_, parameter)| parameter.path.clone()).collect();
+    let paths: Vec<String> = state.keys().cloned().collect();
     let slopes = paths.into_iter().map(|path| {
         let (values, shape) = (state[&path].to_f64(), state[&path].shape());
         let slope = |element: usize| {
