@@ -1,5 +1,5 @@
-//! Convolution over `(batch, height, width, channels)` as products of unrolled patches, a few images at a time so that
-//! the patches stay in the cache, images shared out among threads.
+//! Convolution over `(batch, height, width, channels)` as products of matrices, images shared out among threads: by tiles, by rows
+//! of the image, or by patches that are copied together, a few images at a time so that they stay in the cache.
 
 use rayon::prelude::*;
 
@@ -7,6 +7,7 @@ use super::direct::Direct;
 use super::gemm::{Matrix, gemm_serial};
 use super::grouped::Grouped;
 use super::vectorised;
+use super::winograd::Winograd;
 use crate::memory::Block;
 use crate::ops::Window;
 use crate::tensor::Real;
@@ -30,6 +31,9 @@ const TILE_BYTES: usize = 192 * 1024;
 /// Elements of all partial gradients of a kernel together. How many there are depends on sizes alone and not on the number of
 /// threads, so that the order of additions does not either.
 const PARTIAL_ELEMENTS: usize = 1 << 23;
+
+/// The most pieces of a batch that are differentiated side by side.
+const SHARES: usize = 16;
 
 impl Sizes {
     fn image(&self) -> usize {
@@ -68,6 +72,41 @@ impl Sizes {
     fn kernel<'a, E>(&self, kernel: &'a [E], group: usize) -> Matrix<'a, E> {
         let values = &kernel[group * self.group_filters()..];
         Matrix { values, row_stride: self.filters as isize, column_stride: 1 }
+    }
+
+    /// The convolution of the output's gradient that gives the input's, with the kernel [`turned`](Self::turned).
+    fn transposed(&self) -> Option<Self> {
+        let Self { window, input, output, groups, filters } = *self;
+        if window.strides != [1, 1] || groups > 1 {
+            return None;
+        }
+        let mut padding = [[0; 2]; 2];
+        for (axis, padding) in padding.iter_mut().enumerate() {
+            let reach = (window.size[axis] - 1) * window.dilation[axis];
+            for (side, padding) in padding.iter_mut().enumerate() {
+                *padding = reach.checked_sub(window.padding[axis][side])?;
+            }
+        }
+        Some(Self {
+            window: Window { padding, ..window },
+            input: [output[0], output[1], filters],
+            output: [input[0], input[1]],
+            groups,
+            filters: input[2],
+        })
+    }
+
+    /// The kernel of [`Self::transposed`]: upside down, with inputs and filters swapped.
+    fn turned<E: Real>(&self, kernel: &[E]) -> Block<E> {
+        let (channels, filters) = (self.input[2], self.filters);
+        let mut turned = Block::<E>::uninitialised(kernel.len());
+        let places = turned.chunks_exact_mut((channels * filters).max(1));
+        for (to, from) in places.zip(kernel.chunks_exact((channels * filters).max(1)).rev()) {
+            for (filter, to) in to.chunks_exact_mut(channels).enumerate() {
+                to.iter_mut().enumerate().for_each(|(channel, to)| *to = from[channel * filters + filter]);
+            }
+        }
+        turned
     }
 
     /// Images of a batch that one thread takes.
@@ -158,6 +197,60 @@ fn add_run<E: Real>(to: &mut [E], from: &[E]) {
     to_rest.iter_mut().zip(from_rest).for_each(|(to, &from)| *to = *to + from);
 }
 
+/// How a convolution is computed.
+enum Way<E> {
+    /// Few products for each element: many thin groups.
+    Grouped(Grouped),
+    /// By tiles, with the transformed kernel.
+    Winograd(Winograd, Block<E>),
+    /// By products of the image's rows where they lie.
+    Direct(Direct),
+    /// By products of patches that are copied together.
+    Patches,
+}
+
+impl<E: Real> Way<E> {
+    fn of(sizes: &Sizes, kernel: &[E]) -> Self {
+        if let Some(winograd) = Winograd::of(sizes) {
+            return Self::Winograd(winograd, winograd.kernel(kernel));
+        }
+        let grouped = Grouped::of(sizes).map(Self::Grouped);
+        grouped.or_else(|| Direct::of(sizes).map(Self::Direct)).unwrap_or(Self::Patches)
+    }
+
+    /// The output of some images.
+    fn forward(
+        &self,
+        sizes: &Sizes,
+        x: &[E],
+        kernel: &[E],
+        bias: Option<&[E]>,
+        activate: &impl Fn(&mut [E]),
+        y: &mut [E],
+    ) {
+        if let Self::Winograd(winograd, kernel) = self {
+            return winograd.forward(x, kernel, bias, activate, y);
+        }
+        let mut room = match self {
+            Self::Direct(direct) => direct.room(),
+            Self::Patches => sizes.patches(),
+            _ => Block::uninitialised(0),
+        };
+        let output = sizes.pixels() * sizes.filters;
+        for (y, x) in y.chunks_exact_mut(output).zip(x.chunks_exact(sizes.image())) {
+            if let (Some(bias), Self::Direct(_) | Self::Patches) = (bias, self) {
+                y.chunks_exact_mut(sizes.filters).for_each(|pixel| copy_run(pixel, bias));
+            }
+            match self {
+                Self::Grouped(grouped) => grouped.forward(x, kernel, bias, y),
+                Self::Direct(direct) => direct.forward(direct.framed(x, &mut room), kernel, bias.is_some(), y),
+                _ => forward_image(sizes, x, kernel, bias.is_some(), &mut room, y),
+            }
+            activate(y);
+        }
+    }
+}
+
 /// `activation(conv(x) + bias)` for a whole batch.
 pub(crate) fn forward<E: Real>(
     sizes: &Sizes,
@@ -170,23 +263,9 @@ pub(crate) fn forward<E: Real>(
     let batch = x.len() / image.max(1);
     let mut y = Block::<E>::uninitialised(batch * output);
     let images = sizes.images_a_thread(batch);
-    let (grouped, direct) = (Grouped::of(sizes), Direct::of(sizes));
+    let way = Way::of(sizes, kernel);
     y.par_chunks_mut((images * output).max(1)).zip(x.par_chunks((images * image).max(1))).for_each(|(y, x)| {
-        let mut room = direct.map_or_else(|| sizes.patches(), |direct| direct.room());
-        for (y, x) in y.chunks_exact_mut(output).zip(x.chunks_exact(image)) {
-            if let Some(grouped) = &grouped {
-                grouped.forward(x, kernel, bias, y);
-            } else {
-                if let Some(bias) = bias {
-                    y.chunks_exact_mut(sizes.filters).for_each(|pixel| copy_run(pixel, bias));
-                }
-                match &direct {
-                    Some(direct) => direct.forward(direct.framed(x, &mut room), kernel, bias.is_some(), y),
-                    None => forward_image(sizes, x, kernel, bias.is_some(), &mut room, y),
-                }
-            }
-            activate(y);
-        }
+        way.forward(sizes, x, kernel, bias, &activate, y);
     });
     y
 }
@@ -218,7 +297,7 @@ fn for_tiles<E>(sizes: &Sizes, mut body: impl FnMut(usize, std::ops::Range<usize
     }
 }
 
-/// Gradients of the kernel and, if wanted, of the input.
+/// Gradients of the input and of the kernel, where they are wanted.
 pub(crate) fn backward<E: Real>(
     sizes: &Sizes,
     x: &[E],
@@ -228,16 +307,18 @@ pub(crate) fn backward<E: Real>(
 ) -> (Option<Block<E>>, Option<Block<E>>) {
     let (image, output) = (sizes.image(), sizes.pixels() * sizes.filters);
     let batch = x.len() / image.max(1);
-    let images = batch.div_ceil((PARTIAL_ELEMENTS / kernel.len().max(1)).clamp(4, 32)).max(1);
+    let images = batch.div_ceil((PARTIAL_ELEMENTS / kernel.len().max(1)).clamp(4, SHARES)).max(1);
     let shares = if output == 0 { 0 } else { batch.div_ceil(images) };
     let zeros = |wanted: bool, count: usize| Block::full(if wanted { count } else { 0 }, E::default());
-    let mut dx = zeros(wanted[0], x.len());
+    let way = Backward::of(sizes, kernel, wanted[0]);
+    // One convolution writes each element; patches are added.
+    let mut dx = if way.input.is_some() { Block::uninitialised(x.len()) } else { zeros(wanted[0], x.len()) };
     let mut kernels = zeros(wanted[1], shares * kernel.len());
     let steps = [images * image, kernel.len()];
     for_shares(0..shares, [&mut dx, &mut kernels], steps, &|share, [dx, dkernel]| {
         let [x, gradient] = [(x, image), (gradient, output)]
             .map(|(values, length)| &values[share * images * length..values.len().min((share + 1) * images * length)]);
-        backward_images(sizes, x, kernel, gradient, dx, dkernel);
+        way.add(sizes, x, kernel, gradient, dx, dkernel);
     });
     let dkernel = wanted[1].then(|| {
         let mut sum = zeros(true, kernel.len());
@@ -273,29 +354,93 @@ fn for_shares<E: Real>(
     }
 }
 
-/// Adds the gradients from some images to those that are wanted, which have elements.
-fn backward_images<E: Real>(sizes: &Sizes, x: &[E], kernel: &[E], gradient: &[E], dx: &mut [E], dkernel: &mut [E]) {
-    let wanted = [!dx.is_empty(), !dkernel.is_empty()];
-    let (image, output) = (sizes.image(), sizes.pixels() * sizes.filters);
-    if let Some(direct) = Direct::of(sizes) {
-        let transposed = direct.transposed();
-        if transposed.is_some() || !wanted[0] {
-            let images = [x.chunks_exact(image), gradient.chunks_exact(output)];
-            return backward_direct(&direct, transposed.as_ref(), images, kernel, dx, dkernel);
+/// How a convolution is differentiated.
+struct Backward<E> {
+    kernel: KernelWay,
+    /// The convolution that gives the input's gradient, and its kernel; where there is none, patches do.
+    input: Option<(Sizes, Way<E>, Block<E>)>,
+}
+
+/// How the kernel's gradient is found.
+enum KernelWay {
+    /// That of the input too.
+    Grouped(Grouped),
+    Winograd(Winograd),
+    Direct(Direct),
+    /// That of the input too.
+    Patches,
+}
+
+impl<E: Real> Backward<E> {
+    fn of(sizes: &Sizes, kernel: &[E], input_wanted: bool) -> Self {
+        let transposed = sizes.transposed().filter(|sizes| Direct::of(sizes).is_some());
+        let by_patches = input_wanted && transposed.is_none();
+        let way = match (Grouped::of(sizes), Winograd::of(sizes), Direct::of(sizes)) {
+            (Some(grouped), ..) => KernelWay::Grouped(grouped),
+            _ if by_patches => KernelWay::Patches,
+            (_, Some(winograd), _) => KernelWay::Winograd(winograd),
+            (.., Some(direct)) => KernelWay::Direct(direct),
+            _ => KernelWay::Patches,
+        };
+        let input = transposed
+            .filter(|_| input_wanted && matches!(way, KernelWay::Winograd(_) | KernelWay::Direct(_)))
+            .map(|transposed| {
+                let turned = sizes.turned(kernel);
+                let way = Way::of(&transposed, &turned);
+                (transposed, way, turned)
+            });
+        Self { kernel: way, input }
+    }
+
+    /// Adds the gradients from some images to those that are wanted, which have elements and are 0.
+    fn add(&self, sizes: &Sizes, x: &[E], kernel: &[E], gradient: &[E], dx: &mut [E], dkernel: &mut [E]) {
+        match &self.kernel {
+            KernelWay::Grouped(grouped) => return backward_grouped(grouped, sizes, x, kernel, gradient, dx, dkernel),
+            KernelWay::Patches => return backward_patches(sizes, x, kernel, gradient, dx, dkernel),
+            _ if dkernel.is_empty() => {}
+            KernelWay::Winograd(winograd) => winograd.kernel_gradient(x, gradient, dkernel),
+            KernelWay::Direct(direct) => {
+                let (mut room, mut wide) = (direct.room(), direct.wide_room());
+                let output = sizes.pixels() * sizes.filters;
+                for (x, gradient) in x.chunks_exact(sizes.image()).zip(gradient.chunks_exact(output)) {
+                    direct.kernel_gradient(direct.framed(x, &mut room), gradient, &mut wide, dkernel);
+                }
+            }
+        }
+        if let Some((transposed, way, turned)) = &self.input {
+            way.forward(transposed, gradient, turned, None, &|_| {}, dx);
         }
     }
-    let grouped = Grouped::of(sizes);
+}
+
+/// The gradients from some images group by group.
+fn backward_grouped<E: Real>(
+    grouped: &Grouped,
+    sizes: &Sizes,
+    x: &[E],
+    kernel: &[E],
+    gradient: &[E],
+    dx: &mut [E],
+    dkernel: &mut [E],
+) {
+    let (image, wanted) = (sizes.image(), [!dx.is_empty(), !dkernel.is_empty()]);
+    let gradients = gradient.chunks_exact(sizes.pixels() * sizes.filters);
+    for (index, (x, gradient)) in x.chunks_exact(image).zip(gradients).enumerate() {
+        if wanted[1] {
+            grouped.kernel_gradient(x, gradient, dkernel);
+        }
+        if wanted[0] {
+            grouped.input_gradient(gradient, kernel, &mut dx[index * image..][..image]);
+        }
+    }
+}
+
+/// The gradients from some images by way of patches.
+fn backward_patches<E: Real>(sizes: &Sizes, x: &[E], kernel: &[E], gradient: &[E], dx: &mut [E], dkernel: &mut [E]) {
+    let wanted = [!dx.is_empty(), !dkernel.is_empty()];
+    let (image, output) = (sizes.image(), sizes.pixels() * sizes.filters);
     let mut patches = sizes.patches::<E>();
     for (index, (x, gradient)) in x.chunks_exact(image).zip(gradient.chunks_exact(output)).enumerate() {
-        if let Some(grouped) = &grouped {
-            if wanted[1] {
-                grouped.kernel_gradient(x, gradient, dkernel);
-            }
-            if wanted[0] {
-                grouped.input_gradient(gradient, kernel, &mut dx[index * image..(index + 1) * image]);
-            }
-            continue;
-        }
         for_tiles::<E>(sizes, |group, rows| {
             let pixels = rows.len() * sizes.output[1];
             let patches = &mut patches[..pixels * sizes.patch()];
@@ -324,30 +469,5 @@ fn backward_images<E: Real>(sizes: &Sizes, x: &[E], kernel: &[E], gradient: &[E]
                 vectorised!(roll(sizes, patches, group, rows.clone(), dx));
             }
         });
-    }
-}
-
-/// [`backward_images`] by [`Direct`] products.
-fn backward_direct<E: Real>(
-    direct: &Direct,
-    transposed: Option<&Direct>,
-    [x, gradient]: [std::slice::ChunksExact<'_, E>; 2],
-    kernel: &[E],
-    dx: &mut [E],
-    dkernel: &mut [E],
-) {
-    let (mut room, mut wide) = (direct.room(), direct.wide_room());
-    if !dkernel.is_empty() {
-        for (x, gradient) in x.zip(gradient.clone()) {
-            direct.kernel_gradient(direct.framed(x, &mut room), gradient, &mut wide, dkernel);
-        }
-    }
-    let Some(transposed) = transposed.filter(|_| !dx.is_empty()) else {
-        return;
-    };
-    let (turned, mut room) = (direct.turned(kernel), transposed.room());
-    let image = dx.len() / gradient.len();
-    for (dx, gradient) in dx.chunks_exact_mut(image).zip(gradient) {
-        transposed.forward(transposed.framed(gradient, &mut room), &turned, false, dx);
     }
 }

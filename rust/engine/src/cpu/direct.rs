@@ -4,13 +4,12 @@
 //! rows, one stride apart, as the output is wide, of as many elements as the window's row has.
 
 use super::convolution::Sizes;
-use super::gemm::{Matrix, gemm_serial};
+use super::gemm::{Matrix, gemm_serial, gemm_serial_runs};
 use crate::memory::Block;
-use crate::ops::Window;
 use crate::tensor::Real;
 
 /// Elements of a window's row from which on products are worth it.
-const LEAST_DEPTH: usize = 8;
+const LEAST_DEPTH: usize = 3;
 
 /// A convolution whose windows' rows lie together in the image.
 #[derive(Clone, Copy, Debug)]
@@ -21,41 +20,6 @@ impl Direct {
     pub(super) fn of(sizes: &Sizes) -> Option<Self> {
         let together = sizes.groups == 1 && sizes.window.dilation[1] == 1;
         (together && sizes.window.size[1] * sizes.input[2] >= LEAST_DEPTH).then_some(Self(*sizes))
-    }
-
-    /// The convolution of the output's gradient that gives the input's, with the kernel [`turned`](Self::turned).
-    pub(super) fn transposed(&self) -> Option<Self> {
-        let Sizes { window, input, output, filters, .. } = self.0;
-        if window.strides != [1, 1] {
-            return None;
-        }
-        let mut padding = [[0; 2]; 2];
-        for (axis, padding) in padding.iter_mut().enumerate() {
-            let reach = (window.size[axis] - 1) * window.dilation[axis];
-            for (side, padding) in padding.iter_mut().enumerate() {
-                *padding = reach.checked_sub(window.padding[axis][side])?;
-            }
-        }
-        Self::of(&Sizes {
-            window: Window { padding, ..window },
-            input: [output[0], output[1], filters],
-            output: [input[0], input[1]],
-            groups: 1,
-            filters: input[2],
-        })
-    }
-
-    /// The kernel of [`Self::transposed`]: upside down, with inputs and filters swapped.
-    pub(super) fn turned<E: Real>(&self, kernel: &[E]) -> Block<E> {
-        let (channels, filters) = (self.0.input[2], self.0.filters);
-        let mut turned = Block::<E>::uninitialised(kernel.len());
-        let places = turned.chunks_exact_mut((channels * filters).max(1));
-        for (to, from) in places.zip(kernel.chunks_exact((channels * filters).max(1)).rev()) {
-            for (filter, to) in to.chunks_exact_mut(channels).enumerate() {
-                to.iter_mut().enumerate().for_each(|(channel, to)| *to = from[channel * filters + filter]);
-            }
-        }
-        turned
     }
 
     /// Height and width with the border.
@@ -100,12 +64,10 @@ impl Direct {
     pub(super) fn forward<E: Real>(&self, framed: &[E], kernel: &[E], started: bool, y: &mut [E]) {
         let Sizes { window, input: [_, _, channels], output, filters, .. } = self.0;
         let depth = window.size[1] * channels;
+        let runs = (window.size[0], window.dilation[0] * self.padded()[1] * channels);
         for (row, y) in y.chunks_exact_mut((output[1] * filters).max(1)).enumerate() {
-            for (window_row, kernel) in kernel.chunks_exact((depth * filters).max(1)).enumerate() {
-                let x = self.under(framed, row, window_row);
-                let kernel = Matrix::rows(kernel, filters);
-                gemm_serial(y, started || window_row > 0, x, kernel, [output[1], depth, filters]);
-            }
+            let (x, kernel) = (self.under(framed, row, 0), Matrix::rows(kernel, filters));
+            gemm_serial_runs(y, started, x, runs, kernel, [output[1], depth, filters]);
         }
     }
 

@@ -1,5 +1,7 @@
 //! Matrix products over strided slices.
 
+use pulp::Arch;
+
 use super::kernel::{ACROSS, MOST_ROWS, Tile, tile_rows};
 use crate::memory::Block;
 use crate::tensor::Real;
@@ -22,6 +24,11 @@ impl<'a, E> Matrix<'a, E> {
     /// Row-major, `columns` wide.
     pub fn rows(values: &'a [E], columns: usize) -> Self {
         Self { values, row_stride: columns as isize, column_stride: 1 }
+    }
+
+    /// Without the first elements of its storage.
+    fn behind(self, elements: usize) -> Self {
+        Self { values: &self.values[elements..], ..self }
     }
 
     /// The transpose.
@@ -66,6 +73,37 @@ pub fn gemm_serial_strided<E: Real>(
     gemm_with(out, row_stride, accumulate, a, b, sizes, 1);
 }
 
+/// `out (+)= Σ a_r · b_r` over runs of terms on the calling thread: `a_r` `[m, k]` lie `a_run` elements apart, `b` is
+/// `[runs · k, n]`.
+pub fn gemm_serial_runs<E: Real>(
+    out: &mut [E],
+    accumulate: bool,
+    a: Matrix<'_, E>,
+    (runs, a_run): (usize, usize),
+    b: Matrix<'_, E>,
+    [m, k, n]: [usize; 3],
+) {
+    if runs == 0 || k == 0 {
+        return gemm_serial(out, accumulate, a, b, [m, 0, n]);
+    }
+    if runs * k > DEPTH {
+        for run in 0..runs {
+            let (a, b) = (a.behind(run * a_run), b.behind(run * k * b.row_stride as usize));
+            gemm_serial(out, accumulate || run > 0, a, b, [m, k, n]);
+        }
+        return;
+    }
+    let last = a.behind((runs - 1) * a_run);
+    assert!(out.len() >= m * n && holds(last, m, k) && holds(b, runs * k, n), "matrix outside its storage");
+    if m > 0 && n > 0 {
+        Arch::new().dispatch(Product {
+            runs,
+            a_run: a_run as isize,
+            ..Product::new(out, n, accumulate, a, b, [m, k, n])
+        });
+    }
+}
+
 /// Terms that one pass adds to each sum: as many rows of a panel of `b` as the first cache holds.
 const DEPTH: usize = 512;
 
@@ -89,18 +127,7 @@ fn gemm_with<E: Real>(
     if k == 0 && !accumulate {
         return out.chunks_mut(out_stride).take(m).for_each(|row| row[..n].fill(E::default()));
     }
-    let product = Product {
-        out: out.as_mut_ptr(),
-        out_step: out_stride as isize,
-        a: a.values.as_ptr(),
-        a_steps: [a.row_stride, a.column_stride],
-        b: b.values.as_ptr(),
-        b_steps: [b.row_stride, b.column_stride],
-        sizes: [m, k, n],
-        accumulate,
-        pack: b.column_stride != 1 && n > 1 || m >= MANY_ROWS,
-    };
-    product.shared_out(threads);
+    Product::new(out, out_stride, accumulate, a, b, [m, k, n]).shared_out(threads);
 }
 
 /// A product, or a part of one, whose operands were checked.
@@ -113,6 +140,9 @@ struct Product<E> {
     b: *const E,
     b_steps: [isize; 2],
     sizes: [usize; 3],
+    /// Runs of terms, with their distance in `a`; `sizes` counts the terms of one.
+    runs: usize,
+    a_run: isize,
     accumulate: bool,
     /// Whether panels of `b` are copied together.
     pack: bool,
@@ -125,12 +155,36 @@ unsafe impl<E: Send> Send for Product<E> {}
 const GRAIN: [usize; 2] = [12, 32];
 
 impl<E: Real> Product<E> {
+    /// Of operands that were checked.
+    fn new(
+        out: &mut [E],
+        out_stride: usize,
+        accumulate: bool,
+        a: Matrix<'_, E>,
+        b: Matrix<'_, E>,
+        [m, k, n]: [usize; 3],
+    ) -> Self {
+        Self {
+            out: out.as_mut_ptr(),
+            out_step: out_stride as isize,
+            a: a.values.as_ptr(),
+            a_steps: [a.row_stride, a.column_stride],
+            b: b.values.as_ptr(),
+            b_steps: [b.row_stride, b.column_stride],
+            sizes: [m, k, n],
+            runs: 1,
+            a_run: 0,
+            accumulate,
+            pack: b.column_stride != 1 && n > 1 || m >= MANY_ROWS,
+        }
+    }
+
     /// Splits the longer side among threads. What an element is does not depend on it.
     fn shared_out(self, threads: usize) {
         let [m, _, n] = self.sizes;
         let grains = [m.div_ceil(GRAIN[0]), n.div_ceil(GRAIN[1])];
         if threads < 2 || grains[0].max(grains[1]) < 2 {
-            return pulp::Arch::new().dispatch(self);
+            return Arch::new().dispatch(self);
         }
         let axis = usize::from(grains[1] > grains[0]);
         let (first, rest) = self.split(axis, (grains[axis] * (threads / 2) / threads).max(1) * GRAIN[axis]);
@@ -203,7 +257,8 @@ impl<E: Real> pulp::WithSimd for Product<E> {
         let [m, k, n] = self.sizes;
         let lanes = E::lanes::<S>();
         let width = ACROSS * lanes;
-        let mut panel = (self.pack || n % lanes > 0).then(|| Block::<E>::uninitialised(DEPTH.min(k) * width));
+        let terms = DEPTH.min(k) * self.runs;
+        let mut panel = (self.pack || n % lanes > 0).then(|| Block::<E>::uninitialised(terms * width));
         let mut room = [E::default(); MOST_ROWS * ACROSS * MOST_LANES];
         for from in (0..k).step_by(DEPTH) {
             let depth = DEPTH.min(k - from);
@@ -211,7 +266,7 @@ impl<E: Real> pulp::WithSimd for Product<E> {
                 let columns = width.min(n - column);
                 let (b, b_step) = match &mut panel {
                     Some(panel) if self.pack || columns % lanes > 0 => {
-                        self.packed(panel, width, [from, depth], [column, columns]);
+                        self.packed(panel, width, [from, depth * self.runs], [column, columns]);
                         (panel.as_ptr(), width as isize)
                     }
                     _ => (self.b.wrapping_offset(from as isize * self.b_steps[0] + column as isize), self.b_steps[0]),
@@ -223,6 +278,8 @@ impl<E: Real> pulp::WithSimd for Product<E> {
                     let (start, depth_start) = (row as isize, from as isize);
                     let tile = Tile {
                         depth,
+                        runs: self.runs,
+                        a_run: self.a_run,
                         a: self.a.wrapping_offset(start * self.a_steps[0] + depth_start * self.a_steps[1]),
                         a_steps: self.a_steps,
                         b,
@@ -285,6 +342,28 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn runs_add_up(
+            [m, k, n] in [0usize..30, 0usize..250, 0usize..40],
+            runs in 0usize..5,
+            gap in 0usize..20,
+            accumulate: bool,
+            seed: u64,
+        ) {
+            let storage = [reals::<f64>(seed, 30 * 250 + 5 * 20), reals::<f64>(seed ^ 1, 5 * 250 * 40)];
+            let (a, b) = (Matrix::rows(&storage[0], k), Matrix::rows(&storage[1], n));
+            let mut expected = reals::<f64>(seed ^ 2, m * n);
+            let mut out = expected.clone();
+            gemm_serial_runs(&mut out, accumulate, a, (runs, gap), b, [m, k, n]);
+            for run in 0..runs {
+                naive(&mut expected, accumulate || run > 0, a.behind(run * gap), b.behind(run * k * n), [m, k, n]);
+            }
+            if runs == 0 && !accumulate {
+                expected.fill(0.0);
+            }
+            assert_close(&out, &expected, 1e-12);
+        }
+
         #[test]
         fn products_agree_with_three_loops(
             sizes in [0usize..40, 0usize..40, 0usize..40],

@@ -32,8 +32,8 @@ type Meetings = Vec<Vec<[usize; 2]>>;
 
 /// A convolution in thin groups, with what meets what along height and width.
 #[derive(Debug)]
-pub(super) struct Grouped<'a> {
-    sizes: &'a Sizes,
+pub(super) struct Grouped {
+    sizes: Sizes,
     /// For each place of the output: of the kernel and of the input.
     outputs: [Meetings; 2],
     /// For each place of the input: of the kernel and of the output.
@@ -42,9 +42,9 @@ pub(super) struct Grouped<'a> {
     kernels: Meetings,
 }
 
-impl<'a> Grouped<'a> {
+impl Grouped {
     /// `None` where groups are wide enough for products of matrices.
-    pub(super) fn of(sizes: &'a Sizes) -> Option<Self> {
+    pub(super) fn of(sizes: &Sizes) -> Option<Self> {
         let weights = sizes.group_channels() * sizes.group_filters();
         if sizes.groups < 2 || weights == 0 || sizes.group_channels() > 1 && weights > THIN {
             return None;
@@ -66,7 +66,7 @@ impl<'a> Grouped<'a> {
         let inputs =
             [0, 1].map(|axis| along(axis, sizes.input[axis], |[output, kernel, input]| [input, kernel, output]));
         let kernels = along(1, sizes.window.size[1], |[output, kernel, input]| [kernel, output, input]);
-        Some(Self { sizes, outputs, inputs, kernels })
+        Some(Self { sizes: *sizes, outputs, inputs, kernels })
     }
 
     /// The convolution of an image, and its bias.

@@ -14,10 +14,14 @@ pub trait Vectors: Copy + 'static {
     fn multiply_add<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>, c: Self::Vector<S>) -> Self::Vector<S>;
     /// `a + b`
     fn add<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
+    /// `a - b`
+    fn subtract<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
+    /// `a · b`
+    fn multiply<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
 }
 
 macro_rules! vectors {
-    ($type:ty, $vector:ident, $lanes:ident, $splat:ident, $multiply_add:ident, $add:ident) => {
+    ($type:ty, $vector:ident, $lanes:ident, $splat:ident, $multiply_add:ident, $add:ident, $subtract:ident, $multiply:ident) => {
         impl Vectors for $type {
             type Vector<S: Simd> = S::$vector;
             #[inline(always)]
@@ -36,12 +40,20 @@ macro_rules! vectors {
             fn add<S: Simd>(simd: S, a: S::$vector, b: S::$vector) -> S::$vector {
                 simd.$add(a, b)
             }
+            #[inline(always)]
+            fn subtract<S: Simd>(simd: S, a: S::$vector, b: S::$vector) -> S::$vector {
+                simd.$subtract(a, b)
+            }
+            #[inline(always)]
+            fn multiply<S: Simd>(simd: S, a: S::$vector, b: S::$vector) -> S::$vector {
+                simd.$multiply(a, b)
+            }
         }
     };
 }
 
-vectors!(f32, f32s, F32_LANES, splat_f32s, mul_add_e_f32s, add_f32s);
-vectors!(f64, f64s, F64_LANES, splat_f64s, mul_add_e_f64s, add_f64s);
+vectors!(f32, f32s, F32_LANES, splat_f32s, mul_add_e_f32s, add_f32s, sub_f32s, mul_f32s);
+vectors!(f64, f64s, F64_LANES, splat_f64s, mul_add_e_f64s, add_f64s, sub_f64s, mul_f64s);
 
 /// Registers across a tile.
 pub(super) const ACROSS: usize = 2;
@@ -63,8 +75,11 @@ pub(super) const MOST_ROWS: usize = 16;
 /// The tile `out (+)= a · b`: where its operands lie, in elements.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tile<E> {
-    /// Terms of each sum.
+    /// Terms of each sum in a run.
     pub depth: usize,
+    /// Runs of terms, one behind the other in `b`, and so many elements apart in `a`.
+    pub runs: usize,
+    pub a_run: isize,
     pub a: *const E,
     pub a_steps: [isize; 2],
     /// Rows of adjacent elements.
@@ -112,17 +127,20 @@ impl<E: Vectors> Tile<E> {
         unsafe {
             let zero: E::Vector<S> = std::mem::zeroed();
             let mut sums = [[zero; N]; M];
-            let (mut a, mut b) = (self.a, self.b);
-            for _ in 0..self.depth {
-                let row: [E::Vector<S>; N] =
-                    std::array::from_fn(|register| b.add(register * lanes).cast::<E::Vector<S>>().read_unaligned());
-                for (index, sums) in sums.iter_mut().enumerate() {
-                    let factor = E::splat(simd, *a.offset(index as isize * self.a_steps[0]));
-                    for (sum, &row) in sums.iter_mut().zip(&row) {
-                        *sum = E::multiply_add(simd, factor, row, *sum);
+            let mut b = self.b;
+            for run in 0..self.runs {
+                let mut a = self.a.wrapping_offset(run as isize * self.a_run);
+                for _ in 0..self.depth {
+                    let row: [E::Vector<S>; N] =
+                        std::array::from_fn(|register| b.add(register * lanes).cast::<E::Vector<S>>().read_unaligned());
+                    for (index, sums) in sums.iter_mut().enumerate() {
+                        let factor = E::splat(simd, *a.offset(index as isize * self.a_steps[0]));
+                        for (sum, &row) in sums.iter_mut().zip(&row) {
+                            *sum = E::multiply_add(simd, factor, row, *sum);
+                        }
                     }
+                    (a, b) = (a.wrapping_offset(self.a_steps[1]), b.wrapping_offset(self.b_step));
                 }
-                (a, b) = (a.wrapping_offset(self.a_steps[1]), b.wrapping_offset(self.b_step));
             }
             for (index, sums) in sums.iter().enumerate() {
                 let row = self.out.offset(index as isize * self.out_step);

@@ -9,6 +9,7 @@ pub mod gemm;
 mod grouped;
 pub(crate) mod kernel;
 pub(crate) mod pooling;
+mod winograd;
 
 use rayon::prelude::*;
 

@@ -435,23 +435,57 @@ mod tests {
         }
     }
 
+    /// Channels that fill registers, under windows of 3 by 3: tiles.
+    fn tiled() -> impl Strategy<Value = Case> {
+        let side = 3usize..12;
+        let activation = prop::sample::select(&[Activation::None, Activation::Tanh][..]);
+        let padding = [0usize..4, 0..4, 0..4, 0..4];
+        (padding, 1usize..7, [side.clone(), side], [1usize..4, 1..4], any::<bool>(), activation).prop_map(
+            |([top, bottom, left, right], batch, input, depth, bias, activation)| Case {
+                window: Window {
+                    size: [3, 3],
+                    strides: [1, 1],
+                    padding: [[top, bottom], [left, right]],
+                    dilation: [1, 1],
+                },
+                batch,
+                input,
+                groups: 1,
+                depth: depth.map(|depth| 16 * depth),
+                bias,
+                activation,
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn tiles_agree_with_single_products(case in tiled(), seed: u64) {
+            case.check::<f64>(seed, 1e-11);
+            case.check::<f32>(seed, 2e-4);
+        }
+    }
+
     #[test]
     fn a_batch_is_the_same_among_any_number_of_threads() {
-        let case = Case {
-            window: Window { size: [3, 3], strides: [1, 1], padding: [[1, 1], [1, 1]], dilation: [1, 1] },
-            batch: 37,
-            input: [9, 8],
-            groups: 1,
-            depth: [3, 5],
-            bias: true,
-            activation: Activation::Relu,
-        };
-        let [one, two, three] = on_threads(|| {
-            let gradient = tensor::<f32>(9, &[37, 9, 8, 5]);
-            let (y, gradients) = run(&case.operation(), case.inputs::<f32>(4).into(), gradient);
-            (y.to_f64(), gradients.iter().map(Tensor::to_f64).collect::<Vec<_>>())
-        });
-        assert!(one == two && one == three);
+        for depth in [[3, 5], [16, 32]] {
+            let case = Case {
+                window: Window { size: [3, 3], strides: [1, 1], padding: [[1, 1], [1, 1]], dilation: [1, 1] },
+                batch: 37,
+                input: [9, 8],
+                groups: 1,
+                depth,
+                bias: true,
+                activation: Activation::Relu,
+            };
+            let [one, two, three] = on_threads(|| {
+                let gradient = tensor::<f32>(9, &[37, 9, 8, depth[1]]);
+                let (y, gradients) = run(&case.operation(), case.inputs::<f32>(4).into(), gradient);
+                (y.to_f64(), gradients.iter().map(Tensor::to_f64).collect::<Vec<_>>())
+            });
+            assert!(one == two && one == three);
+        }
     }
 
     #[test]
