@@ -9,6 +9,6 @@ pub(super) fn solve(problem: Problem<'_>, interrupt: &Interrupt) -> Result<Solut
     let mut evaluator = Evaluator::new(program, &mut context, noise, interrupt);
     let mut run = evaluator.forward(plan, leaves, Retention::Gradients(reverse))?;
     let outputs = std::mem::take(&mut run.values);
-    let gradients = evaluator.backward(plan, run, [(loss, weight)], reverse)?;
-    Ok(Solution { outputs, gradients })
+    let (gradients, squares) = evaluator.backward(plan, run, [(loss, weight)], reverse)?;
+    Ok(Solution { outputs, gradients, squares })
 }

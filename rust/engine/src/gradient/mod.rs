@@ -8,7 +8,7 @@ pub use tape::{Variable, apply};
 
 use self::finite_difference::Sides;
 use crate::ops::Context;
-use crate::program::{Leaves, Plan, Reverse, ValueId};
+use crate::program::{Leaves, Measured, Plan, Reverse, ValueId};
 use crate::random::Stream;
 use crate::tensor::Tensor;
 use crate::{Error, Interrupt, Program, Result};
@@ -73,6 +73,8 @@ pub(crate) struct Solution {
     pub outputs: Leaves,
     /// The gradients of the wanted parameters; `None` where the loss does not depend on one.
     pub gradients: Leaves,
+    /// The sums of squares of those that were measured on the way; may be empty.
+    pub squares: Measured,
 }
 
 /// Differentiates by a method.

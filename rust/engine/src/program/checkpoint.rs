@@ -33,6 +33,8 @@ pub(crate) struct Reverse {
     pub reached: Vec<bool>,
     /// The parts that run again, in order.
     pub segments: Vec<Segment>,
+    /// The values whose gradients' squares are summed as soon as they are there, while the processor's cache holds them.
+    pub measured: Vec<bool>,
 }
 
 impl Reverse {
@@ -40,7 +42,14 @@ impl Reverse {
     pub(crate) fn new(program: &Program, plan: &Plan, loss: ValueId, wanted: &[bool], checkpoint: &Checkpoint) -> Self {
         let reached = plan.leading(program, loss, &plan.reached(program, wanted));
         let segments = Graph::new(program, plan, &reached).segments(checkpoint);
-        Self { reached, segments }
+        let measured = vec![false; wanted.len()];
+        Self { reached, segments, measured }
+    }
+
+    /// Has the gradients measured that one node alone contributes to.
+    pub(crate) fn measuring(mut self, plan: &Plan, wanted: &[bool]) -> Self {
+        self.measured = (0..wanted.len()).map(|id| wanted[id] && plan.is_used_once(id)).collect();
+        self
     }
 }
 

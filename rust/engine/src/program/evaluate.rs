@@ -7,6 +7,7 @@ use super::precision::{Casts, Rounding};
 use super::{Node, Program, Source, ValueId};
 use crate::memory::{Block, List, listed};
 use crate::ops::{Context, Gradients, Kept, Tensors};
+use crate::optimizer::sum_squares;
 use crate::random::Stream;
 use crate::tensor::Tensor;
 use crate::trainer::Phase;
@@ -71,6 +72,11 @@ impl Plan {
         leading
     }
 
+    /// Whether one node alone uses a value, once.
+    pub(crate) fn is_used_once(&self, id: ValueId) -> bool {
+        self.uses[id] == 1 && !self.outputs.contains(&id)
+    }
+
     /// Whether a value has to be known before the plan runs.
     pub(crate) fn needs(&self, id: ValueId) -> bool {
         self.uses[id] > 0 || self.outputs.contains(&id)
@@ -80,7 +86,10 @@ impl Plan {
 /// Values that are known before a program runs, by place.
 pub(crate) type Leaves = List<Option<Tensor>>;
 
-listed!(Option<Tensor>, Option<Step>);
+/// Sums of squares of gradients, by place, where they are known.
+pub(crate) type Measured = List<Option<f64>>;
+
+listed!(Option<Tensor>, Option<Step>, Option<f64>);
 
 /// The values of one run that are still needed.
 #[derive(Debug)]
@@ -253,16 +262,18 @@ impl<'a> Evaluator<'a> {
         (inputs, Some(casts))
     }
 
-    /// Carries gradients from `seeds` back to the values that are reached; returns those of the leaves, by place.
+    /// Carries gradients from `seeds` back to the values that are reached; returns those of the leaves, by place, and the
+    /// squares of those that are to be measured.
     pub(crate) fn backward(
         &mut self,
         plan: &Plan,
         mut run: Forward,
         seeds: impl IntoIterator<Item = (ValueId, Tensor)>,
         reverse: &Reverse,
-    ) -> Result<Leaves> {
+    ) -> Result<(Leaves, Measured)> {
         run.values.clear();
         let mut gradients: Leaves = List::filled(reverse.reached.len(), || None);
+        let mut squares: Measured = List::filled(reverse.reached.len(), || None);
         for (id, seed) in seeds {
             gradients[id] = Some(seed.added_to(gradients[id].take()));
         }
@@ -282,6 +293,11 @@ impl<'a> Evaluator<'a> {
             let profiler = self.context.observers.profiler.as_ref();
             let running = profiler.map(|profiler| profiler.begin(Phase::Backward, Some(id), step.reads(&gradient)));
             let found = step.gradient(node, gradient, &wanted);
+            for (&input, gradient) in node.inputs.iter().zip(&found) {
+                if let (true, Some(gradient)) = (reverse.measured[input], gradient) {
+                    squares[input] = Some(sum_squares(gradient));
+                }
+            }
             running.into_iter().for_each(|running| running.end(found.iter().flatten()));
             for ((&input, wanted), gradient) in node.inputs.iter().zip(wanted).zip(found) {
                 if let (true, Some(gradient)) = (wanted, gradient) {
@@ -292,7 +308,7 @@ impl<'a> Evaluator<'a> {
                 }
             }
         }
-        Ok(gradients)
+        Ok((gradients, squares))
     }
 
     /// Runs a segment once more, with the same random numbers, this time keeping what its gradients read.

@@ -15,7 +15,7 @@ use serde_json::Value as Json;
 
 pub use checkpoint::Checkpoint;
 pub(crate) use checkpoint::Reverse;
-pub(crate) use evaluate::{Evaluator, Leaves, Plan, Retention, forward};
+pub(crate) use evaluate::{Evaluator, Leaves, Measured, Plan, Retention, forward};
 pub use initializer::Initializer;
 pub use precision::Precision;
 pub use shape::{Dim, Kind, Type, broadcast, broadcast_lengths, show, show_lengths};

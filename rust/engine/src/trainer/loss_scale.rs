@@ -63,11 +63,12 @@ impl Training {
         &mut self,
         state: &mut Leaves,
         gradients: List<(ValueId, Tensor)>,
+        squares: &[Option<f64>],
         scale: f64,
         learning_rate: f64,
     ) -> Update {
         let factor = self.loss_scale.map_or(1.0, |scale| scale.factor);
-        let update = self.update(state, gradients, scale / factor, learning_rate);
+        let update = self.update(state, gradients, squares, scale / factor, learning_rate);
         if let Some(scale) = &mut self.loss_scale {
             scale.note(update.finite);
         }

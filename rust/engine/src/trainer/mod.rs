@@ -218,7 +218,11 @@ impl Session {
         let program = Arc::clone(&self.program);
         let training = self.training_mut()?;
         let (wanted, checkpoint) = (&training.wanted, &training.checkpoint);
-        let found = || Arc::new(Reverse::new(&program, &outputs.plan, outputs.loss, wanted, checkpoint));
+        let measured = training.accumulate == 1 && training.rule.solver().is_none();
+        let found = || {
+            let reverse = Reverse::new(&program, &outputs.plan, outputs.loss, wanted, checkpoint);
+            Arc::new(if measured { reverse.measuring(&outputs.plan, wanted) } else { reverse })
+        };
         Ok(Arc::clone(training.reverse.get_or_insert_with(found)))
     }
 

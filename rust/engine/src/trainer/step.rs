@@ -102,7 +102,7 @@ impl Session {
             .collect();
         record.update = match self.training()?.rule.solver() {
             Some(_) => Some(self.solve(&batch, record.loss, gradients, learning_rate, interrupt)?),
-            None => self.update(gradients, total, learning_rate)?,
+            None => self.update(gradients, &solution.squares, total, learning_rate)?,
         };
         if record.loss.is_finite() && record.update.as_ref().is_none_or(|update| update.finite) {
             for (id, value) in assigned.drain(..) {
@@ -139,10 +139,16 @@ impl Session {
     }
 
     /// [`Self::take_gradients`], timed if somebody wants to know.
-    fn update(&mut self, gradients: List<(ValueId, Tensor)>, total: f64, learning_rate: f64) -> Result<Option<Update>> {
+    fn update(
+        &mut self,
+        gradients: List<(ValueId, Tensor)>,
+        squares: &[Option<f64>],
+        total: f64,
+        learning_rate: f64,
+    ) -> Result<Option<Update>> {
         let tensors = gradients.iter().map(|(_, gradient)| gradient);
         let running = self.profiler.as_ref().map(|profiler| profiler.begin(Phase::Update, None, tensors));
-        let update = self.take_gradients(gradients, total, learning_rate);
+        let update = self.take_gradients(gradients, squares, total, learning_rate);
         running.into_iter().for_each(|running| running.end([]));
         update
     }

@@ -107,21 +107,23 @@ impl Session {
         let group = std::mem::take(&mut training.group);
         let scale = if group.weight > 0.0 { group.weight.recip() } else { 0.0 };
         let gradients = group.sums.into_iter().collect();
-        Ok(Some(training.update_unscaled(&mut self.state, gradients, scale, learning_rate)))
+        Ok(Some(training.update_unscaled(&mut self.state, gradients, &[], scale, learning_rate)))
     }
 
     /// Takes in the gradients of one micro-batch; updates if the group is complete.
     ///
-    /// With groups of one, gradients are means; otherwise sums over the micro-batch.
+    /// With groups of one, gradients are means; otherwise sums over the micro-batch. `squares` are the sums of squares of
+    /// gradients, by place, where these are known.
     pub(super) fn take_gradients(
         &mut self,
         mut gradients: List<(ValueId, Tensor)>,
+        squares: &[Option<f64>],
         weight: f64,
         learning_rate: f64,
     ) -> Result<Option<Update>> {
         let training = self.training.as_mut().ok_or_else(not_compiled)?;
         if training.accumulate == 1 {
-            return Ok(Some(training.update_unscaled(&mut self.state, gradients, 1.0, learning_rate)));
+            return Ok(Some(training.update_unscaled(&mut self.state, gradients, squares, 1.0, learning_rate)));
         }
         for (id, gradient) in gradients.drain(..) {
             let sum = training.group.sums.remove(&id);
@@ -170,10 +172,15 @@ impl Training {
         &mut self,
         state: &mut Leaves,
         gradients: List<(ValueId, Tensor)>,
+        squares: &[Option<f64>],
         scale: f64,
         learning_rate: f64,
     ) -> Update {
-        let squares = Block::collect(gradients.iter().map(|(_, gradient)| sum_squares(gradient)));
+        let of = |(id, gradient): &(ValueId, Tensor)| {
+            let known = squares.get(*id).copied().flatten();
+            known.unwrap_or_else(|| sum_squares(gradient))
+        };
+        let squares = Block::collect(gradients.iter().map(of));
         let gradient_norm = scale * squares.iter().sum::<f64>().sqrt();
         let mut update = Update {
             gradient_norm,

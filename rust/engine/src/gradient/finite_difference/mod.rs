@@ -17,7 +17,7 @@ use rayon::prelude::*;
 use self::copies::{Copies, Copy};
 use self::suffix::Suffix;
 use super::{Problem, Solution};
-use crate::program::{Leaves, Plan, Retention, forward};
+use crate::program::{Leaves, Measured, Plan, Retention, forward};
 use crate::tensor::{DType, Real, Tensor};
 use crate::{Interrupt, Result};
 
@@ -52,7 +52,7 @@ pub(super) fn solve(mut problem: Problem<'_>, sides: Sides, interrupt: &Interrup
             gradients[id] = Some(differences.of_parameter()?);
         }
     }
-    Ok(Solution { outputs: run.values, gradients })
+    Ok(Solution { outputs: run.values, gradients, squares: Measured::default() })
 }
 
 struct Differences<'a> {
