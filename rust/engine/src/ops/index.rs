@@ -12,8 +12,9 @@ use smallvec::smallvec;
 use super::reduction::{last_axis, position};
 use super::{Affine, Arithmetic, Context, Entry, Evaluation, Gradients, Kept, Operation, Reach, Tensors, entry};
 use crate::cpu;
+use crate::memory::Block;
 use crate::program::{Dim, Kind, Type, show};
-use crate::tensor::{Comparison, DType, Real, Tensor};
+use crate::tensor::{Comparison, DType, Real, Rows, Tensor};
 use crate::{Device, Number};
 
 /// The lines of the table.
@@ -132,9 +133,15 @@ impl Operation for Take {
         let count = ids.len();
         let ids = Checked::new(ids.reshape(&[count]), shape[axis], true);
         let (mut flat, axis) = flat(shape, axis);
-        let table = Tensor::full(&flat, 0.0, gradient.dtype(), &gradient.device());
-        flat[axis] = count;
-        let table = table.select_add(axis, ids.indices, gradient.reshape(&flat));
+        let table = match gradient.dtype() {
+            DType::F32 if axis == 0 && gradient.is_cpu() => scattered::<f32>(ids.indices, gradient, &flat),
+            DType::F64 if axis == 0 && gradient.is_cpu() => scattered::<f64>(ids.indices, gradient, &flat),
+            dtype => {
+                let table = Tensor::full(&flat, 0.0, dtype, &gradient.device());
+                flat[axis] = count;
+                table.select_add(axis, ids.indices, gradient.reshape(&flat))
+            }
+        };
         smallvec![Some(table.reshape(shape)), None]
     }
 }
@@ -148,11 +155,93 @@ impl Take {
         let count = ids.len();
         let ids = Checked::new(ids.reshape(&[count]), shape[axis], table.dtype().is_float());
         let (flat, axis) = flat(&shape, axis);
+        match table.dtype() {
+            DType::F32 if axis == 0 && table.is_cpu() => {
+                return picked::<f32>(ids.indices, table, flat[1]).reshape(&out);
+            }
+            DType::F64 if axis == 0 && table.is_cpu() => {
+                return picked::<f64>(ids.indices, table, flat[1]).reshape(&out);
+            }
+            _ => {}
+        }
         let mut beside = vec![1; flat.len()];
         beside[axis] = count;
         let rows = table.reshape(&flat).select(axis, ids.indices.clone());
         ids.mark(rows, &beside).reshape(&out)
     }
+}
+
+/// Rows of a table that were picked by ids.
+fn picked<E: Real>(ids: Tensor, table: Tensor, width: usize) -> Tensor {
+    let (ids, table) = (ids.contiguous::<i32>(), table.contiguous::<E>());
+    let (ids, rows) = (ids.elements::<i32>(), table.elements::<E>());
+    let mut out = Block::uninitialised(ids.len() * width);
+    cpu::for_rows(&mut out, width, |first, piece| {
+        for (row, &id) in piece.chunks_exact_mut(width.max(1)).zip(&ids[first..]) {
+            row.copy_from_slice(&rows[id as usize * width..][..width]);
+        }
+    });
+    Tensor::from_block(out, &[ids.len(), width])
+}
+
+/// A table of `[rows, width]`: zeros, to which each row of the gradient is added at its id.
+///
+/// Only rows that were picked are held if these are at most half of the table.
+fn scattered<E: Real>(ids: Tensor, gradient: Tensor, table: &[usize]) -> Tensor {
+    let (ids, gradient) = (ids.contiguous::<i32>(), gradient.contiguous::<E>());
+    let (ids, gradient) = (ids.elements::<i32>(), gradient.elements::<E>());
+    let (rows, width) = (table[0], table[1]);
+    if 2 * ids.len() > rows {
+        return Tensor::from_block(added(ids, gradient, rows, width), table);
+    }
+    let (places, slots) = ranked(ids, rows);
+    let values = added(&slots, gradient, places.len(), width);
+    Tensor::from_rows(Rows::new(places, values, table))
+}
+
+/// Zeros, to which each row of the gradient is added at its slot; each thread has rows of its own.
+fn added<E: Real>(slots: &[i32], gradient: &[E], rows: usize, width: usize) -> Block<E> {
+    let mut sums = Block::uninitialised(rows * width);
+    let width = width.max(1);
+    cpu::for_rows(&mut sums, width, |first, piece| {
+        piece.fill(E::default());
+        let mine = first..first + piece.len() / width;
+        cpu::vectorised!({
+            for (&slot, row) in slots.iter().zip(gradient.chunks_exact(width)) {
+                if mine.contains(&(slot as usize)) {
+                    let sums = &mut piece[(slot as usize - first) * width..][..width];
+                    sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum = *sum + value);
+                }
+            }
+        });
+    });
+    sums
+}
+
+/// The distinct ids below `end` in ascending order, and the place of each id among them.
+fn ranked(ids: &[i32], end: usize) -> (Block<i32>, Block<i32>) {
+    const BITS: usize = u64::BITS as usize;
+    let mut present = Block::full(end.div_ceil(BITS), 0u64);
+    ids.iter().for_each(|&id| present[id as usize / BITS] |= 1 << (id as usize % BITS));
+    let mut count = 0;
+    let before = Block::collect(present.iter().map(|word| {
+        let before = count;
+        count += word.count_ones();
+        before
+    }));
+    let mut distinct = Block::full(count as usize, 0);
+    for ((place, &word), &before) in present.iter().enumerate().zip(&*before) {
+        let mut rest = word;
+        for id in &mut distinct[before as usize..][..word.count_ones() as usize] {
+            *id = (place * BITS) as i32 + rest.trailing_zeros() as i32;
+            rest &= rest - 1;
+        }
+    }
+    let rank = |&id: &i32| {
+        let (place, bit) = (id as usize / BITS, id as usize % BITS);
+        (before[place] + (present[place] & ((1 << bit) - 1)).count_ones()) as i32
+    };
+    (distinct, Block::collect(ids.iter().map(rank)))
 }
 
 impl Affine for Take {
@@ -303,6 +392,7 @@ fn one_hot_cpu<E: Real>(ids: Tensor, depth: usize) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{numbers, on_threads, tensor};
 
     #[test]
     fn take_adds_up_gradients_of_repeated_rows() {
@@ -313,6 +403,39 @@ mod tests {
         let gradient = Tensor::from_vec(vec![1.0, 2.0, 5.0, 6.0, 7.0, 8.0], &[3, 2]);
         let table = Take { axis: 0 }.gradient(kept, gradient, &[true, false]).swap_remove(0);
         assert_eq!(table.expect("wanted").to_f64(), [0.0, 0.0, 6.0, 8.0, 7.0, 8.0]);
+    }
+
+    /// The gradient of a table of `shape` at ids, and the gradient as it came.
+    fn gradient_of_take(shape: &[usize], ids: &[i32]) -> (Tensor, Vec<f32>) {
+        let given = [&[ids.len()], &shape[1..]].concat();
+        let gradient = tensor::<f32>(3, &given);
+        let inputs = smallvec![tensor::<f32>(1, shape), Tensor::from_vec(ids.to_vec(), &[ids.len()])];
+        let shapes = smallvec![shape.into(), [ids.len()].as_slice().into()];
+        let kept = Kept { inputs, shapes, output: None, saved: Default::default() };
+        let values = gradient.clone().into_vec();
+        (Take { axis: 0 }.gradient(kept, gradient, &[true, false]).swap_remove(0).expect("wanted"), values)
+    }
+
+    #[test]
+    fn rows_that_were_not_picked_are_zero_and_need_no_memory() {
+        for (shape, count) in
+            [(vec![9, 5], 3), (vec![9, 5], 8), (vec![70, 2, 3], 30), (vec![3000, 40], 1400), (vec![1, 4], 0)]
+        {
+            let width: usize = shape[1..].iter().product();
+            let ids: Vec<i32> = numbers(7, count).iter().map(|u| (u.abs() * shape[0] as f64) as i32).collect();
+            for (found, gradient) in on_threads(|| gradient_of_take(&shape, &ids)) {
+                let mut expected = vec![0.0f32; shape.iter().product()];
+                for (&id, row) in ids.iter().zip(gradient.chunks(width)) {
+                    let sums = &mut expected[id as usize * width..][..width];
+                    sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+                }
+                let held = found.rows().map_or(shape[0], |rows| rows.places().len());
+                let distinct = ids.iter().collect::<std::collections::BTreeSet<_>>().len();
+                assert_eq!(held, if 2 * count > shape[0] { shape[0] } else { distinct });
+                assert_eq!(found.shape(), shape);
+                assert_eq!(found.into_vec::<f32>(), expected);
+            }
+        }
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::fused::{LANES, sum};
+use super::fused::sum;
+use super::piece::LANES;
 use super::{Decay, Hyperparameters, Pass, Rule, Slot, Squares, Step, Target, average, run, slots, squares};
 use crate::tensor::{DType, Real, Tensor};
 use crate::{Number, cpu};
@@ -148,6 +149,7 @@ impl Pass<1, 2> for Variance {
 }
 
 /// The second pass: the step.
+#[derive(Clone, Copy)]
 struct Descent {
     variance: Variance,
     length: Length,

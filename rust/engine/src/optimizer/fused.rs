@@ -2,6 +2,7 @@
 
 use std::slice::ChunksExactMut;
 
+use super::piece::{self, BLOCK, Gradient, LANES, Padded, Piece};
 use super::{Rule, Slot, Squares, Step, Target};
 use crate::Number;
 use crate::cpu;
@@ -9,7 +10,7 @@ use crate::memory::Block;
 use crate::tensor::{DType, Real, Tensor};
 
 /// One look at every element: the new parameter, the new `S` arrays of state, and `K` terms that are added up.
-pub(super) trait Pass<const S: usize, const K: usize>: Sync {
+pub(super) trait Pass<const S: usize, const K: usize>: Copy + Sync {
     /// Whether the parameter is written back.
     const WRITES_PARAMETER: bool = true;
     /// Whether the state is written back.
@@ -43,6 +44,14 @@ pub(super) trait Formula<const S: usize>: std::fmt::Debug + Send + Sync {
 pub(super) struct Elementwise<F, const S: usize>(pub F);
 
 struct Update<F: Formula<S>, const S: usize>(F::Scalars);
+
+impl<F: Formula<S>, const S: usize> Clone for Update<F, S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F: Formula<S>, const S: usize> Copy for Update<F, S> {}
 
 impl<F: Formula<S>, const S: usize> Pass<S, 2> for Update<F, S> {
     #[inline(always)]
@@ -126,75 +135,24 @@ fn run_cpu<E: Real, P: Pass<S, K>, const S: usize, const K: usize>(
     state: &mut [Tensor],
     scale: f64,
 ) -> [f64; K] {
-    let gradient = gradient.clone().contiguous::<E>();
+    let dense;
+    let gradient = match gradient.rows() {
+        Some(rows) => Gradient::of_rows(rows),
+        None => {
+            dense = gradient.clone().contiguous::<E>();
+            Gradient::Dense(dense.elements())
+        }
+    };
     let mut states = state.iter_mut().map(Tensor::elements_mut::<E>);
     let states: [&mut [E]; S] = std::array::from_fn(|_| states.next().expect("as many arrays as the rule names"));
-    run_slices(pass, parameter.elements_mut::<E>(), gradient.elements::<E>(), states, scale)
-}
-
-/// Elements that one pass handles in registers: whole vectors of every width, and no alias to check.
-pub(super) const LANES: usize = 16;
-
-/// Elements summed in the parameter's own type before the sum goes on in 64 bits.
-pub(super) const BLOCK: usize = 64 * LANES;
-
-/// A part of parameter, gradient and state.
-struct Piece<'a, E, const S: usize> {
-    parameter: &'a mut [E],
-    gradient: &'a [E],
-    state: [&'a mut [E]; S],
-}
-
-impl<'a, E: Real, const S: usize> Piece<'a, E, S> {
-    /// Takes the first elements off.
-    fn split_off(&mut self, count: usize) -> Self {
-        const INSIDE: &str = "arrays of the parameter's length";
-        Self {
-            parameter: self.parameter.split_off_mut(..count).expect(INSIDE),
-            gradient: self.gradient.split_off(..count).expect(INSIDE),
-            state: self.state.each_mut().map(|state| state.split_off_mut(..count).expect(INSIDE)),
-        }
-    }
-}
-
-/// Fewer elements than fill the registers, with zeros behind.
-struct Padded<E, const S: usize> {
-    parameter: [E; LANES],
-    gradient: [E; LANES],
-    state: [[E; LANES]; S],
-}
-
-impl<E: Real, const S: usize> Padded<E, S> {
-    fn new(piece: &Piece<'_, E, S>) -> Self {
-        let padded = |values: &[E]| {
-            let mut lanes = [E::default(); LANES];
-            lanes[..values.len()].copy_from_slice(values);
-            lanes
-        };
-        Self {
-            parameter: padded(piece.parameter),
-            gradient: padded(piece.gradient),
-            state: piece.state.each_ref().map(|state| padded(state)),
-        }
-    }
-
-    fn piece(&mut self) -> Piece<'_, E, S> {
-        let state = self.state.each_mut().map(|state| state.as_mut_slice());
-        Piece { parameter: &mut self.parameter, gradient: &self.gradient, state }
-    }
-
-    fn put_back(&self, piece: Piece<'_, E, S>) {
-        let count = piece.parameter.len();
-        piece.parameter.copy_from_slice(&self.parameter[..count]);
-        piece.state.into_iter().zip(&self.state).for_each(|(state, new)| state.copy_from_slice(&new[..count]));
-    }
+    run_slices(pass, parameter.elements_mut::<E>(), gradient, states, scale)
 }
 
 /// See [`run`].
 pub(super) fn run_slices<E: Real, P: Pass<S, K>, const S: usize, const K: usize>(
     pass: &P,
     parameter: &mut [E],
-    gradient: &[E],
+    gradient: Gradient<'_, E>,
     state: [&mut [E]; S],
     scale: f64,
 ) -> [f64; K] {
@@ -240,8 +198,10 @@ fn pass_over<E: Real, P: Pass<S, K>, const S: usize, const K: usize>(
     let mut parts = [Some((whole, LANES)), some.then(|| (padded.piece(), rest.parameter.len()))];
     let mut sums = sums.chunks_exact_mut(K.max(1));
     cpu::vectorised!({
+        // Copied, so that what the formula makes of its constants is made once and stays in registers.
+        let pass = *pass;
         for (piece, valid) in parts.iter_mut().flatten() {
-            fused(pass, scale, piece, *valid, &mut sums);
+            fused(&pass, scale, piece, *valid, &mut sums);
         }
     });
     padded.put_back(rest);
@@ -256,51 +216,53 @@ fn fused<E: Real, P: Pass<S, K>, const S: usize, const K: usize>(
     valid: usize,
     sums: &mut ChunksExactMut<'_, f64>,
 ) {
-    let count = piece.parameter.len();
-    let mut start = 0;
-    while start < count {
-        let stop = (start + BLOCK).min(count);
-        let mut terms = [[E::default(); LANES]; K];
-        while start + LANES <= stop {
-            lanes(pass, scale, piece, start, valid, &mut terms);
-            start += LANES;
-        }
+    let mut buffer = [E::default(); BLOCK];
+    while let Some(block) = piece.next(&mut buffer) {
+        let terms = lanes(pass, scale, block, valid);
         let sums = sums.next().into_iter().flatten();
         sums.zip(&terms).for_each(|(sum, lanes)| *sum = lanes.iter().map(|value| value.to_f64()).sum());
     }
 }
 
+/// One pass over a block; returns its terms by lane.
 #[inline(always)]
 fn lanes<E: Real, P: Pass<S, K>, const S: usize, const K: usize>(
     pass: &P,
     scale: E,
-    piece: &mut Piece<'_, E, S>,
-    start: usize,
+    block: piece::Block<'_, '_, E, S>,
     valid: usize,
-    terms: &mut [[E; LANES]; K],
-) {
-    let range = start..start + LANES;
-    let load = |values: &[E]| -> [E; LANES] { values[range.clone()].try_into().expect("LANES long") };
-    let (mut parameter, gradient) = (load(piece.parameter), load(piece.gradient));
-    let mut state = [[E::default(); LANES]; S];
-    (0..S).for_each(|k| state[k] = load(piece.state[k]));
-    for lane in 0..LANES {
-        let old = std::array::from_fn(|k| state[k][lane]);
-        let (after, new, added) = pass.apply(parameter[lane], gradient[lane] * scale, old);
-        parameter[lane] = after;
-        (0..S).for_each(|k| state[k][lane] = new[k]);
-        (0..K).for_each(|k| terms[k][lane] = terms[k][lane] + if lane < valid { added[k] } else { E::default() });
+) -> [[E; LANES]; K] {
+    let mut terms = [[E::default(); LANES]; K];
+    let (parameters, _) = block.parameter.as_chunks_mut::<LANES>();
+    let count = parameters.len();
+    let gradients = &block.gradient.as_chunks::<LANES>().0[..count];
+    let mut states = block.state.map(|state| &mut state.as_chunks_mut::<LANES>().0[..count]);
+    for index in 0..count {
+        let (mut parameter, gradient) = (parameters[index], gradients[index]);
+        let mut state = [[E::default(); LANES]; S];
+        (0..S).for_each(|k| state[k] = states[k][index]);
+        for lane in 0..LANES {
+            let old = std::array::from_fn(|k| state[k][lane]);
+            let (after, new, added) = pass.apply(parameter[lane], gradient[lane] * scale, old);
+            parameter[lane] = after;
+            (0..S).for_each(|k| state[k][lane] = new[k]);
+            (0..K).for_each(|k| terms[k][lane] = terms[k][lane] + if lane < valid { added[k] } else { E::default() });
+        }
+        if P::WRITES_PARAMETER {
+            parameters[index] = parameter;
+        }
+        if P::WRITES_STATE {
+            (0..S).for_each(|k| states[k][index] = state[k]);
+        }
     }
-    if P::WRITES_PARAMETER {
-        piece.parameter[range.clone()].copy_from_slice(&parameter);
-    }
-    if P::WRITES_STATE {
-        (0..S).for_each(|k| piece.state[k][range.clone()].copy_from_slice(&state[k]));
-    }
+    terms
 }
 
 /// The sum of the squares of all elements; not finite if and only if an element is not (or squares overflow 64 bits).
 pub(crate) fn sum_squares(tensor: &Tensor) -> f64 {
+    if let Some(rows) = tensor.rows() {
+        return sum_squares(rows.values());
+    }
     if let Some(values) = tensor.as_slice::<f32>() {
         return blocked(values, values, block_squares);
     }

@@ -63,6 +63,7 @@ impl Pass<2, 2> for Moments {
 }
 
 /// The second pass: the step, its length known.
+#[derive(Clone, Copy)]
 struct Descent {
     moments: Moments,
     rate: f64,

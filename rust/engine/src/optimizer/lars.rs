@@ -33,6 +33,7 @@ impl Hyperparameters for Lars {
 }
 
 /// The first pass: the squares of parameter and gradient.
+#[derive(Clone, Copy)]
 struct Norms;
 
 impl Pass<1, 2> for Norms {
@@ -46,6 +47,7 @@ impl Pass<1, 2> for Norms {
 }
 
 /// The second pass: the step.
+#[derive(Clone, Copy)]
 struct Descent {
     momentum: f64,
     local: f64,

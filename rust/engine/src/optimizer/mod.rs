@@ -13,6 +13,7 @@ mod lbfgs;
 mod lion;
 mod muon;
 mod nadam;
+mod piece;
 mod radam;
 mod rmsprop;
 mod rprop;

@@ -98,6 +98,7 @@ impl Rule for Orthogonal {
 }
 
 /// The first pass: the new momentum; the direction takes the parameter's place.
+#[derive(Clone, Copy)]
 struct Momentum {
     momentum: f64,
     nesterov: bool,
@@ -114,6 +115,7 @@ impl Pass<1, 1> for Momentum {
 }
 
 /// The last pass: the step along an orthogonal matrix.
+#[derive(Clone, Copy)]
 struct Descent {
     shrink: f64,
     rate: f64,

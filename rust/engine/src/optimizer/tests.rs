@@ -2,9 +2,11 @@
 
 use serde_json::json;
 
-use super::fused::{BLOCK, LANES};
+use super::piece::{BLOCK, LANES};
 use super::*;
-use crate::testing::{assert_close, numbers, on_threads};
+use crate::memory::Block;
+use crate::tensor::Rows;
+use crate::testing::{assert_close, numbers, on_threads, reals, tensor};
 use crate::{DType, Device, cpu};
 
 /// Hyperparameters, the defaults behind them.
@@ -320,6 +322,54 @@ fn an_update_is_the_same_among_any_number_of_threads() {
     let values = Tensor::from_f64(&numbers(5, count), &[count], DType::F32, &Device::cpu());
     let [one, two, three] = on_threads(|| sum_squares(&values));
     assert!(one == two && one == three);
+}
+
+/// Parameter, state and sums after two steps by gradients of which every `nth` row is other than 0, held alone or among zeros.
+fn steps_by_rows(
+    name: &str,
+    h: &Json,
+    shape: [usize; 2],
+    nth: usize,
+    alone: bool,
+) -> (Vec<f64>, Vec<f64>, Vec<Squares>) {
+    let (rule, [rows, width]) = (rule(name, h.clone()).expect("a known optimizer"), shape);
+    let gradient = |number: u64| {
+        let places: Vec<i32> = (number as i32 - 1..rows as i32).step_by(nth).collect();
+        let values = reals::<f32>(number, places.len() * width);
+        if alone {
+            return Tensor::from_rows(Rows::new(Block::copy(&places), Block::copy(&values), &shape));
+        }
+        let mut all = vec![0.0; rows * width];
+        for (&place, row) in places.iter().zip(values.chunks(width)) {
+            all[place as usize * width..][..width].copy_from_slice(row);
+        }
+        Tensor::from_vec(all, &shape)
+    };
+    let mut parameter = tensor::<f32>(9, &shape);
+    let target = Target { shape: shape.to_vec(), ..target(0) };
+    let zeros = |slot: &Slot| Tensor::full(&slot.shape, 0.0, DType::F32, &Device::cpu());
+    let mut state: Vec<Tensor> = rule.state(&target).iter().map(zeros).collect();
+    let update =
+        |number| rule.update(&target, &mut parameter, gradient(number), &mut state, &step(number, rule.weight_decay()));
+    let squares = (1..3).map(update).collect();
+    (parameter.to_f64(), state.iter().flat_map(Tensor::to_f64).collect(), squares)
+}
+
+#[test]
+fn rows_that_are_held_alone_move_a_parameter_by_the_same_bits() {
+    let wide = [5, BLOCK + 70];
+    for (shape, nth) in [([1, 1], 1), ([7, 5], 3), ([90, LANES], 90), (wide, 2), ([700, 65], 11), ([700, 65], 1)] {
+        for (name, h) in configurations() {
+            let expected = steps_by_rows(name, &h, shape, nth, false);
+            for found in on_threads(|| steps_by_rows(name, &h, shape, nth, true)) {
+                assert!(found == expected, "{name} {h} {shape:?}");
+            }
+        }
+    }
+    let values = reals::<f32>(1, 3 * BLOCK);
+    let rows = Tensor::from_rows(Rows::new(Block::copy(&[1, 4, 5]), Block::copy(&values), &[9, BLOCK]));
+    let expected: f64 = values.iter().map(|value| f64::from(*value).powi(2)).sum();
+    assert!((sum_squares(&rows) / expected - 1.0).abs() < 1e-6);
 }
 
 #[test]

@@ -231,17 +231,22 @@ impl Tensor {
     /// `sum + self` of equal shapes, in place where the storage allows; `self` if there is no sum yet.
     pub(crate) fn added_to(self, sum: Option<Self>) -> Self {
         fn in_place<E: crate::tensor::Real>(sum: &mut Tensor, term: &Tensor) -> bool {
-            match (sum.as_mut_slice::<E>(), term.as_slice::<E>()) {
-                (Some(sum), Some(term)) => {
-                    crate::cpu::accumulate(sum, term);
-                    true
-                }
-                _ => false,
+            match (sum.as_mut_slice::<E>(), term.as_slice::<E>(), term.rows()) {
+                (Some(sum), Some(term), _) => crate::cpu::accumulate(sum, term),
+                (Some(sum), _, Some(rows)) => rows.add_to(sum),
+                _ => return false,
             }
+            true
         }
         let Some(mut sum) = sum else {
             return self;
         };
+        if sum.rows().is_some() {
+            return match self.dense() {
+                Some(dense) => sum.added_to(Some(dense)),
+                None => sum.added_to(Some(self)),
+            };
+        }
         if sum.is_narrow_cpu() {
             let dtype = sum.dtype();
             return self.cast(DType::F32).added_to(Some(sum.cast(DType::F32))).cast(dtype);

@@ -67,6 +67,7 @@ impl Tensor {
     pub fn as_slice<E: Element + Pod>(&self) -> Option<&[E]> {
         match &self.values {
             Values::Dense(dense) => dense.elements(),
+            Values::Rows(_) => None,
             Values::Burn(primitive) => flex(primitive)?.as_slice::<E>(),
         }
     }
@@ -75,6 +76,7 @@ impl Tensor {
     pub fn as_mut_slice<E: Element + Pod>(&mut self) -> Option<&mut [E]> {
         let primitive = match &mut self.values {
             Values::Dense(dense) => return dense.elements_mut(),
+            Values::Rows(_) => return None,
             Values::Burn(primitive) => primitive,
         };
         let tensor = flex_mut(primitive)?;
@@ -89,6 +91,9 @@ impl Tensor {
     pub(crate) fn contiguous<E: Element + Pod>(self) -> Self {
         if self.as_slice::<E>().is_some() {
             return self;
+        }
+        if let Some(dense) = self.dense() {
+            return dense;
         }
         let Values::Burn(primitive) = &self.values else { panic!("{EXPECTED}") };
         let tensor = flex(primitive).filter(|tensor| tensor.dtype() == E::dtype()).expect(EXPECTED);
@@ -108,6 +113,9 @@ impl Tensor {
 
     /// The elements for writing; copied first if somebody else holds the storage or they are not contiguous.
     pub(crate) fn elements_mut<E: Element + Pod>(&mut self) -> &mut [E] {
+        if let Some(dense) = self.dense() {
+            *self = dense;
+        }
         if self.as_mut_slice::<E>().is_none() {
             let contiguous = self.clone().contiguous::<E>();
             *self = Self::from_block(Block::copy(contiguous.elements::<E>()), &self.shape());
@@ -120,6 +128,7 @@ impl Tensor {
     pub(crate) fn strided<E: Real>(&self) -> Option<(&[E], Strides)> {
         let primitive = match &self.values {
             Values::Dense(dense) => return Some((dense.elements()?, row_major(dense.lengths()))),
+            Values::Rows(_) => return None,
             Values::Burn(primitive) => primitive,
         };
         let tensor = flex(primitive)?;

@@ -8,6 +8,7 @@ mod data;
 mod dense;
 mod lengths;
 mod narrow;
+mod rows;
 mod shaping;
 
 pub use arithmetic::Comparison;
@@ -16,6 +17,7 @@ pub use cpu::Real;
 pub(crate) use cpu::Strides;
 pub use data::DType;
 pub use lengths::Lengths;
+pub(crate) use rows::Rows;
 
 use burn_backend::TensorMetadata;
 use burn_dispatch::{BackendTensor, DispatchTensor, DispatchTensorKind};
@@ -38,6 +40,8 @@ pub struct Tensor {
 enum Values {
     /// In row-major order on the `cpu` device: what the kernels of this crate read and write.
     Dense(Dense),
+    /// On the `cpu` device, zero but for some rows.
+    Rows(Box<Rows>),
     /// Wherever and however Burn holds them.
     Burn(Box<DispatchTensor>),
 }
@@ -68,6 +72,7 @@ impl Tensor {
     pub(crate) fn into_primitive(self) -> DispatchTensor {
         match self.values {
             Values::Dense(dense) => dense::primitive(dense.into_flex()),
+            Values::Rows(rows) => rows.dense().into_primitive(),
             Values::Burn(primitive) => *primitive,
         }
     }
@@ -82,6 +87,7 @@ impl Tensor {
         match &self.values {
             _ if self.number => Lengths::default(),
             Values::Dense(dense) => dense.lengths().clone(),
+            Values::Rows(rows) => rows.lengths().clone(),
             Values::Burn(primitive) => primitive.shape().as_slice().into(),
         }
     }
@@ -91,6 +97,7 @@ impl Tensor {
         match &self.values {
             _ if self.number => 0,
             Values::Dense(dense) => dense.lengths().len(),
+            Values::Rows(rows) => rows.lengths().len(),
             Values::Burn(primitive) => primitive.shape().num_dims(),
         }
     }
@@ -99,6 +106,7 @@ impl Tensor {
     pub fn len(&self) -> usize {
         match &self.values {
             Values::Dense(dense) => dense.lengths().iter().product(),
+            Values::Rows(rows) => rows.lengths().iter().product(),
             Values::Burn(primitive) => primitive.shape().num_elements(),
         }
     }
@@ -111,7 +119,7 @@ impl Tensor {
     /// The device that holds it.
     pub fn device(&self) -> Device {
         match &self.values {
-            Values::Dense(_) => Device::cpu(),
+            Values::Dense(_) | Values::Rows(_) => Device::cpu(),
             Values::Burn(primitive) => Device::of(primitive.device()),
         }
     }
@@ -119,7 +127,7 @@ impl Tensor {
     /// Whether it lives on the `cpu` device, whose storage the fused kernels read directly.
     pub(crate) fn is_cpu(&self) -> bool {
         match &self.values {
-            Values::Dense(_) => true,
+            Values::Dense(_) | Values::Rows(_) => true,
             Values::Burn(primitive) => flex(primitive).is_some(),
         }
     }

@@ -44,8 +44,10 @@ impl Tensor {
         if shape.is_empty() && !self.is_cpu() {
             return self.into_number();
         }
-        if let Values::Dense(dense) = self.values {
-            return Self::from_dense(dense.reshape(shape));
+        match self.values {
+            Values::Dense(dense) => return Self::from_dense(dense.reshape(shape)),
+            Values::Rows(rows) => return rows.reshape(shape),
+            Values::Burn(_) => {}
         }
         let shape = Shape::from(shape.to_vec());
         by_kind!(self, float_reshape, int_reshape, bool_reshape, shape)

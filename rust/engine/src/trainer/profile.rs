@@ -119,7 +119,8 @@ impl Running {
 }
 
 fn bytes<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> f64 {
-    tensors.into_iter().map(|tensor| (tensor.len() * tensor.dtype().size()) as f64).sum()
+    let elements = |tensor: &Tensor| tensor.rows().map_or(tensor.len(), |rows| rows.values().len());
+    tensors.into_iter().map(|tensor| (elements(tensor) * tensor.dtype().size()) as f64).sum()
 }
 
 impl Session {
