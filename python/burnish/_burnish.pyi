@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from os import PathLike
 from typing import Any, SupportsFloat, SupportsIndex, final
 
-__all__ = ["Program", "Rotation", "Session", "Tensor", "check_finite", "check_labels", "check_precision", "devices", "operations", "optimizers", "permutation", "read_arrays", "write_arrays"]
+__all__ = ["Program", "Rotation", "Session", "Staged", "Tensor", "add_finite", "add_weighted", "check_finite", "check_labels", "check_precision", "devices", "operations", "optimizers", "permutation", "read_arrays", "write_arrays"]
 
 @final
 class Program:
@@ -99,13 +99,18 @@ class Rotation:
         """
         Nothing is kept on the disk when it is gone.
         """
+    def copy(self, /, session: Session, prefix: str, arrays: Mapping[str, NDArray[Any]]) -> Staged:
+        """
+        Copies parameters, buffers, the optimizer's arrays (their names after a prefix) and others, to be written later.
+        """
     def remove(self, /, path: str | PathLike[str]) -> None:
         """
         Removes a file if it is there.
         """
-    def write(self, /, path: str | PathLike[str], arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
+    def write(self, /, path: str | PathLike[str], copy: Staged, arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str], outdated: str | PathLike[str] | None = None) -> None:
         """
-        Writes a file as `write_arrays` does.
+        Writes a file of what was copied and of more as `write_arrays` does, and removes one that is not needed any more: before
+        the new one is known to be on the disk.
         """
 
 @final
@@ -202,10 +207,12 @@ class Session:
         """
         The paths of the parameters that are trained: columns of "parameters.gradient_norm" and "parameters.update_ratio".
         """
-    def whole_state(self, /) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
-        """
-        What `state` and `optimizer_state` return, copied at once: training waits for it.
-        """
+
+@final
+class Staged:
+    """
+    Arrays that were copied, to be written.
+    """
 
 @final
 class Tensor:
@@ -266,6 +273,17 @@ class Tensor:
         """
         Forgets the gradient.
         """
+
+def add_finite(sums: NDArray[float64], counts: NDArray[int64], rows: NDArray[float64]) -> tuple[NDArray[float64], NDArray[int64]]:
+    """
+    Sums and counts of each column, with what is finite in more rows added one by one.
+    """
+
+def add_weighted(total: SupportsFloat | SupportsIndex, means: NDArray[float64], weights: NDArray[float64]) -> float:
+    """
+    A sum with the products of means and their weights added one by one, so that it does not matter how they were cut into
+    pieces; what has no weight counts for nothing, whatever it is.
+    """
 
 def check_finite(array: NDArray[Any]) -> tuple[int, ...] | None:
     """

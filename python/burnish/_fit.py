@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import _burnish
 from ._clock import Clock
 from ._evaluate import evaluate
 from ._feed.sources import Pacer
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
 
     from ._burnish import Session
-    from ._feed.arrays import Array, Data
+    from ._feed.arrays import Data
     from ._feed.sources import Piece, Source
     from ._monitor import Records
     from ._runtime import Core, Runtime
@@ -47,10 +48,8 @@ class Meter:
         """Add the means of some micro-batches."""
         weight = records["weight"]
         for name in names:
-            with np.errstate(invalid="ignore"):
-                products = np.where(weight > 0, records[name] * weight, 0.0)
-            self._sums[name] = _added(self._sums.get(name, 0.0), products)
-        self._weight = _added(self._weight, weight)
+            self._sums[name] = _burnish.add_weighted(self._sums.get(name, 0.0), records[name], weight)
+        self._weight = _burnish.add_weighted(self._weight, weight, np.ones_like(weight))
 
     def state(self) -> dict[str, Any]:
         """Return the sums, for a checkpoint."""
@@ -67,10 +66,6 @@ class Meter:
         weight = self._weight or 1.0
         means = {name.removeprefix("metric."): total / weight for name, total in self._sums.items()}
         return {"loss": means["loss"], **reported(metrics, means, weight)}
-
-
-def _added(total: float, values: Array) -> float:
-    return float(np.cumsum(np.concatenate([[total], values]))[-1])
 
 
 def train_piece(core: Core, runtime: Runtime, piece: Piece) -> tuple[Records, Session]:
@@ -95,8 +90,10 @@ def train_piece(core: Core, runtime: Runtime, piece: Piece) -> tuple[Records, Se
     )
     done = len(records["loss"])
     steps = np.arange(position.batch, position.batch + done)
-    closing = (position.pending + 1 + np.arange(done)) % accumulate == 0
-    position.advance(done, accumulate, int(np.count_nonzero(records["finite"] & closing)))
+    updated = records["finite"]
+    if accumulate > 1:
+        updated = updated & ((position.pending + 1 + np.arange(done)) % accumulate == 0)
+    position.advance(done, accumulate, int(np.count_nonzero(updated)))
     return {"step": steps, **records}, session
 
 
@@ -303,6 +300,8 @@ class Run:
         return {f"val_{name}": mean for name, mean in means.items() if np.ndim(mean) == 0}
 
     def _warn(self, epoch: int, records: Records) -> None:
+        if records["finite"].all():
+            return
         bad = np.flatnonzero(~records["finite"])
         compiled = self.runtime.built.compiled
         lowest = None if compiled is None else compiled.lowest_loss_scale

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from . import _burnish
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -42,13 +44,8 @@ class _Table(NamedTuple):
 
     def plus(self, values: Array) -> _Table:
         """Return it with more rows of values."""
-        rows = np.empty((len(values) + 1, len(self.names)))
-        rows[0], rows[1:] = self.sums, values
-        finite = np.isfinite(values)
-        np.copyto(rows[1:], 0.0, where=~finite)
         # One by one in the order of the batches: sums must not depend on how these were cut into pieces.
-        sums = np.add.accumulate(rows, axis=0, out=rows)[-1].copy()
-        return _Table(self.names, sums, self.counts + np.add.reduce(finite, axis=0, dtype=np.int64))
+        return _Table(self.names, *_burnish.add_finite(self.sums, self.counts, values.reshape(-1)))
 
 
 class EpochMonitor:

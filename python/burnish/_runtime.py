@@ -118,6 +118,13 @@ class Runtime:
         return self.sessions.main()
 
     @cached_property
+    def description(self) -> str:
+        """What files say of the model and never changes, as JSON: making it anew for each checkpoint takes its time."""
+        from ._storage import described
+
+        return json.dumps(described(self.built))
+
+    @cached_property
     def digest(self) -> str:
         """What tells one program from another: its operations, parameters, loss and metrics."""
         return hashlib.sha256(self.built.program.to_json().encode()).hexdigest()
@@ -171,10 +178,6 @@ class Runtime:
     def optimizer_state(self) -> dict[str, Array]:
         """Return the optimizer's arrays; none before training was set up."""
         return self.session.optimizer_state() if self.trains else {}
-
-    def whole_state(self) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Return parameters and buffers, and the optimizer's arrays."""
-        return self.session.whole_state() if self.trains else (self.session.state(), {})
 
     def copy(self, device: str, precision: str) -> _burnish.Session:
         """Return a session with the same program and numbers, whose training steps move no parameter."""

@@ -8,15 +8,15 @@ from __future__ import annotations
 import json
 import os
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _burnish
 from ._errors import named
-from ._storage import KEY, RUN, document_of, model_arrays, split_arrays
+from ._storage import KEY, OPTIMIZER, RUN, document_of, split_arrays
 from ._tree import pack, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from ._feed.arrays import Array
@@ -37,18 +37,18 @@ class Snapshot(NamedTuple):
     """A copy of everything; nothing in it changes when training goes on."""
 
     name: str
-    arrays: dict[str, Array]
-    model: dict[str, Any]
+    arrays: _burnish.Staged
+    model: str
     run: dict[str, Any]
     history: History
 
-    def write(
-        self, path: Path, write: Callable[[str, Mapping[str, Any], Mapping[str, str]], None] = _burnish.write_arrays
-    ) -> None:
-        """Write it, whole or not at all."""
+    def write(self, folder: str, files: _burnish.Rotation | None = None, outdated: str | None = None) -> None:
+        """Write it, whole or not at all; one that is outdated by it goes with that."""
         history, columns = pack(self.history.state(), _HISTORY)
-        documents = {KEY: json.dumps(self.model), DOCUMENT: json.dumps({**self.run, "history": history})}
-        write(os.fspath(path), {**self.arrays, **columns}, documents)
+        documents = {KEY: self.model, DOCUMENT: json.dumps({**self.run, "history": history})}
+        path = os.path.join(folder, self.name)  # noqa: PTH118  paths cost more, and this is done for every checkpoint
+        old = None if outdated is None else os.path.join(folder, outdated)  # noqa: PTH118
+        (files or _burnish.Rotation()).write(path, self.arrays, columns, documents, old)
 
 
 class Stored(NamedTuple):
@@ -61,22 +61,22 @@ class Stored(NamedTuple):
     run: dict[str, Any]
 
 
-def capture(run: Run) -> Snapshot:
-    """Copy the state of a run, between two pieces of its work."""
+def capture(run: Run, files: _burnish.Rotation | None = None) -> Snapshot:
+    """Copy the state of a run, between two pieces of its work; the files that it will be one of lend the memory."""
     callbacks, arrays = _of_callbacks(run)
     document = {"version": VERSION, **run.state(), "callbacks": callbacks}
     epoch, step, _ = run.place()
     return Snapshot(
         name=f"epoch-{epoch:06d}-step-{step:010d}{SUFFIX}",
-        arrays={**model_arrays(run.runtime), **arrays},
-        model=document_of(run.core, run.runtime.built, quiet=True),
+        arrays=(files or _burnish.Rotation()).copy(run.runtime.session, OPTIMIZER, arrays),
+        model=document_of(run.core, run.runtime, quiet=True),
         run=document,
         history=run.history.copy(),
     )
 
 
 def _of_callbacks(run: Run) -> tuple[list[dict[str, Any]], dict[str, Array]]:
-    """Return the states of the callbacks, copied, and the arrays in them."""
+    """Return the states of the callbacks, and the arrays in them."""
     rows: list[dict[str, Any]] = []
     arrays: dict[str, Array] = {}
     for index, (name, state) in enumerate(run.callbacks.state()):
@@ -89,14 +89,21 @@ def _of_callbacks(run: Run) -> tuple[list[dict[str, Any]], dict[str, Array]]:
 
 def checkpoints_in(directory: Path) -> list[Path]:
     """Return the checkpoints of a directory, oldest first."""
-    return [directory / name for name in names_in(directory)]
+    return [directory / name for name in names_in(os.fspath(directory))]
 
 
-def names_in(directory: Path) -> list[str]:
-    """Return the names of the checkpoints of a directory, oldest first."""
-    names = os.listdir(directory)  # noqa: PTH208  paths cost more, and this is done for every checkpoint
-    found = [match for name in names if (match := _NAME.fullmatch(name))]
-    return [match[0] for match in sorted(found, key=lambda match: (int(match[1]), int(match[2])))]
+def names_in(directory: str, *more: str) -> list[str]:
+    """Return the names of the checkpoints of a directory, and more, oldest first."""
+    names = {*os.listdir(directory), *more}  # noqa: PTH208  paths cost more, and this is done for every checkpoint
+    found = [(place, name) for name in names if (place := _place(name))]
+    return [name for _, name in sorted(found)]
+
+
+@lru_cache(maxsize=64)
+def _place(name: str) -> tuple[int, int] | None:
+    """Return epoch and step of the checkpoint with a name; None if it is no such name."""
+    match = _NAME.fullmatch(name)
+    return None if match is None else (int(match[1]), int(match[2]))
 
 
 def read(path: Path) -> Stored:

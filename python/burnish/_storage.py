@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Difference",
+    "described",
     "document_of",
     "load_weights",
     "model_arrays",
@@ -37,7 +38,7 @@ __all__ = [
 
 KEY = "burnish"
 VERSION = 1
-_OPTIMIZER = "optimizer/"  # layers' names cannot hold a slash
+OPTIMIZER = "optimizer/"  # layers' names cannot hold a slash
 RUN = "run/"  # what belongs to a run: see `_snapshot`
 
 
@@ -51,14 +52,14 @@ class Difference(NamedTuple):
 
 def save(core: Core, runtime: Runtime, path: str | PathLike[str]) -> None:
     """Write program, arrays, optimizer and position."""
-    document = document_of(core, runtime.built)
-    _burnish.write_arrays(os.fsdecode(path), model_arrays(runtime), {KEY: json.dumps(document)})
+    document = document_of(core, runtime)
+    _burnish.write_arrays(os.fsdecode(path), model_arrays(runtime), {KEY: document})
 
 
 def model_arrays(runtime: Runtime) -> dict[str, Array]:
     """Return copies of parameters, buffers and the optimizer's arrays, under their names in a file."""
-    state, optimizer = runtime.whole_state()
-    return state | {f"{_OPTIMIZER}{name}": array for name, array in optimizer.items()}
+    optimizer = runtime.optimizer_state()
+    return runtime.session.state() | {f"{OPTIMIZER}{name}": array for name, array in optimizer.items()}
 
 
 def save_weights(runtime: Runtime, path: str | PathLike[str]) -> None:
@@ -101,14 +102,14 @@ def set_parameters(runtime: Runtime, arrays: Mapping[str, Any], *, strict: bool 
 
 def split_arrays(arrays: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
     """Return the model's arrays and the optimizer's; a checkpoint's others are left out."""
-    state = {path: array for path, array in arrays.items() if not path.startswith((_OPTIMIZER, RUN))}
-    optimizer = {path.removeprefix(_OPTIMIZER): array for path, array in arrays.items() if path.startswith(_OPTIMIZER)}
+    state = {path: array for path, array in arrays.items() if not path.startswith((OPTIMIZER, RUN))}
+    optimizer = {path.removeprefix(OPTIMIZER): array for path, array in arrays.items() if path.startswith(OPTIMIZER)}
     return state, optimizer
 
 
-def document_of(core: Core, built: Built, *, quiet: bool = False) -> dict[str, Any]:
-    """Return everything but the arrays, as JSON can hold it; unless `quiet`, warn of what it cannot."""
-    compiled, position = built.compiled, core.position
+def document_of(core: Core, runtime: Runtime, *, quiet: bool = False) -> str:
+    """Return everything but the arrays as JSON; unless `quiet`, warn of what it cannot hold."""
+    built, compiled, position = runtime.built, runtime.built.compiled, core.position
     learning_rate = plain_learning_rate(core.learning_rate)
     if learning_rate is None and not quiet:
         warnings.warn(
@@ -116,14 +117,27 @@ def document_of(core: Core, built: Built, *, quiet: bool = False) -> dict[str, A
             "set `learning_rate` again after loading",
             stacklevel=4,
         )
-    metrics = {each.name: plain(each) for each in built.reported}
-    left_out = [name for name, metric in metrics.items() if metric is None]
-    if left_out and not quiet:
+    left_out = [each.name for each in built.reported if plain(each) is None] if not quiet else []
+    if left_out:
         warnings.warn(
             f"the metric {left_out[0]!r} is computed by Python and is not saved: the loaded model knows it when it is "
             "compiled again (one with `columns` is saved if its `finish` is made of operators and bn.ops)",
             stacklevel=4,
         )
+    document = {
+        "columns": core.columns,
+        "position": {**vars(position)},
+        "learning_rate": learning_rate_at(core.learning_rate, position) if learning_rate is None else learning_rate,
+        "compiled": None
+        if compiled is None
+        else {"optimizer": compiled.optimizer, "precision": compiled.precision, "seed": compiled.seed},
+    }
+    return f"{runtime.description.removesuffix('}')}, {json.dumps(document).removeprefix('{')}"
+
+
+def described(built: Built) -> dict[str, Any]:
+    """Return what never changes of a model that is built, as JSON can hold it."""
+    metrics = [plain(each) for each in built.reported]
     return {
         "version": VERSION,
         "program": built.program.to_json(),
@@ -132,15 +146,9 @@ def document_of(core: Core, built: Built, *, quiet: bool = False) -> dict[str, A
         "outputs": to_plain(built.outputs),
         "classes": built.classes,
         "ranges": built.ranges,
-        "metrics": [metric for metric in metrics.values() if metric is not None],
+        "metrics": [metric for metric in metrics if metric is not None],
         "rows": [list(row) for row in built.rows],
-        "columns": core.columns,
         "rules": [list(rule) for rule in built.rules],
-        "position": {**vars(position)},
-        "learning_rate": learning_rate_at(core.learning_rate, position) if learning_rate is None else learning_rate,
-        "compiled": None
-        if compiled is None
-        else {"optimizer": compiled.optimizer, "precision": compiled.precision, "seed": compiled.seed},
     }
 
 

@@ -18,7 +18,7 @@ _PLAIN = (str, bool, int, float, type(None))
 
 
 def pack(tree: Any, name: str) -> tuple[Any, dict[str, Array]]:
-    """Return the tree with None for arrays, and copies of these by where they stood: `<name>/key/0` (RFC 6901).
+    """Return the tree with None for arrays, and these by where they stood: `<name>/key/0` (RFC 6901).
 
     Dicts have strings for keys; tuples become lists and NumPy's numbers Python's.
 
@@ -46,9 +46,10 @@ def unpack(tree: Any, arrays: dict[str, Array], name: str) -> Any:
 
 
 def _packed(value: Any, name: str, arrays: dict[str, Array]) -> Any:
+    if type(value) in _PLAIN:
+        return value  # most are such, and a checkpoint has many
     if isinstance(value, np.ndarray):
-        array = _numbers(cast("Array", value), name)
-        arrays[name] = array.copy() if array.flags.writeable else array
+        arrays[name] = _numbers(cast("Array", value), name)
         return None
     if isinstance(value, np.generic):
         return _packed(cast("Any", value).item(), name, arrays)

@@ -134,12 +134,17 @@ class History:
 
     def state(self) -> dict[str, Any]:
         """Return everything, columns of numbers as arrays, for a checkpoint."""
+        steps = self.steps
+        if "finite" in steps:
+            steps["finite"] = steps["finite"].astype(
+                np.int64
+            )  # as wide as the others, so that all lie aligned in a file
         nested = {kind: _table(_flat(getattr(self, kind))) for kind in ("parameters", "activations")}
         return {
             "history": _table({(name,): values for name, values in self.history.items()}),
             "epoch": [*self.epoch],
             **nested,
-            "steps": self.steps,
+            "steps": steps,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -151,7 +156,8 @@ class History:
             for (name, figure), values in _columns(state[kind]).items():
                 figures.setdefault(name, {})[figure] = values
             setattr(self, kind, figures)
-        self._steps = [state["steps"]] if state["steps"] else []
+        steps = state["steps"]
+        self._steps = [{**steps, "finite": steps["finite"].astype(np.bool_)}] if steps else []
 
     def to_pandas(self) -> Any:
         """Return the epochs as a `pandas.DataFrame` indexed by epoch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -44,9 +45,10 @@ class Checkpoint(Callback):
     unit : {"step", "epoch", "seconds"}
         What `n` counts: batches as in `History.steps`, epochs, or seconds.
     keep : int or None, default 3
-        How many files stay. Older ones are removed once the new one is safe on the disk; None: all stay. On Linux, the
-        place of one that was removed (of 64 MB at most, and only if nobody else has it open or linked) is kept for
-        the next while the fit lasts, as a hidden file.
+        How many files stay; None: all. Older ones are removed once the new one is written, and the only one once the
+        new one is safe on the disk: at every moment a whole one is. On Linux, the place of one that was removed (of
+        64 MB at most, and only if nobody else has it open or linked) is kept for the next while the fit lasts, as a
+        hidden file.
 
     Raises
     ------
@@ -121,22 +123,28 @@ class Checkpoint(Callback):
 
         if run.step == 0 or self._saved == run.place():
             return
-        snapshot = capture(run)
+        snapshot = capture(run, self._rotation())
         self._saved, self._started = run.place(), time.monotonic()
         self._writer.put(lambda: self._write(snapshot), wait=self.unit == "epoch")
 
     def _write(self, snapshot: Snapshot) -> None:
         from .._snapshot import names_in
 
-        if self._files is None:
-            self._files = _burnish.Rotation()
-        snapshot.write(self.directory / snapshot.name, self._files.write)
-        present = names_in(self.directory)
+        files, folder = self._rotation(), os.fspath(self.directory)
+        present = names_in(folder, snapshot.name)
         here = present.index(snapshot.name)
         # Later ones are damaged, or of a run that was gone back from.
-        older = [] if self.keep is None else present[: max(here + 1 - self.keep, 0)]
-        for name in [*older, *present[here + 1 :]]:
-            self._files.remove(self.directory / name)
+        gone = present[here + 1 :]
+        gone += [] if self.keep is None else present[: max(here + 1 - self.keep, 0)]
+        # Where others remain, the last one goes before the new one is safe, so that the disk is waited for once.
+        outdated = gone.pop() if self.keep is not None and 1 < self.keep <= here else None
+        snapshot.write(folder, files, outdated)
+        for name in gone:
+            files.remove(os.path.join(folder, name))  # noqa: PTH118  paths cost more, and this is done for every checkpoint
+
+    def _rotation(self) -> _burnish.Rotation:
+        self._files = self._files or _burnish.Rotation()
+        return self._files
 
     def on_train_end(self, logs: Logs | None = None) -> None:  # noqa: ARG002
         """Wait until what was saved is written."""

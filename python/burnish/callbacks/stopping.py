@@ -143,8 +143,6 @@ class EarlyStopping(Watcher):
             self.best, self.best_epoch, self.wait = value, epoch, 0
             if self.restore_best_weights:
                 self._weights = self._runtime().weights()
-                for array in self._weights.values():
-                    array.flags.writeable = False  # so that checkpoints need no copy
             return
         self.wait += 1
         if self.wait >= max(self.patience, 1):

@@ -2,15 +2,18 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::mem::take;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
+use burnish_engine::Result;
 use burnish_engine::storage::{self, StoredArray};
 use numpy::{PyArrayDescr, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::door::{enter, lock};
+use crate::session::Session;
 use crate::types::{Array, Arrays, Named};
 
 /// Writes a safetensors file, a checksum per tensor, whole or absent whatever happens.
@@ -24,7 +27,11 @@ pub fn write_arrays(py: Python<'_>, path: PathBuf, arrays: Arrays<'_>, metadata:
 /// Files of which new ones come and old ones go: the next takes the place on the disk of one that was removed.
 #[pyclass(frozen, module = "burnish._burnish")]
 #[derive(Debug, Default)]
-pub struct Rotation(Mutex<storage::Rotation>);
+pub struct Rotation {
+    files: Mutex<storage::Rotation>,
+    /// Memory for copies, of which there are as many as wait to be written at once.
+    free: Arc<Mutex<Vec<storage::Staged>>>,
+}
 
 #[pymethods]
 impl Rotation {
@@ -34,16 +41,58 @@ impl Rotation {
         Self::default()
     }
 
-    /// Writes a file as `write_arrays` does.
-    fn write(&self, py: Python<'_>, path: PathBuf, arrays: Arrays<'_>, metadata: Named<String>) -> PyResult<()> {
+    /// Copies parameters, buffers, the optimizer's arrays (their names after a prefix) and others, to be written later.
+    fn copy(&self, py: Python<'_>, session: &Session, prefix: &str, arrays: Arrays<'_>) -> PyResult<Staged> {
+        let copy = lock(&self.free).pop().unwrap_or_default();
+        let copy = Staged { copy: Mutex::new(copy), free: Arc::clone(&self.free) };
         let lent = lent(&arrays)?;
         let stored = stored(&lent);
-        enter(py, || lock(&self.0).write(&path, &stored, &metadata.0))
+        session.run(py, |session, _| {
+            let state = session.whole_state(prefix)?;
+            let state = state.iter().map(|(name, tensor)| Ok((name.clone(), StoredArray::of(tensor)?)));
+            let all: Result<BTreeMap<_, _>> = state.chain(stored.into_iter().map(Ok)).collect();
+            lock(&copy.copy).fill(&all?)
+        })?;
+        Ok(copy)
+    }
+
+    /// Writes a file of what was copied and of more as `write_arrays` does, and removes one that is not needed any more: before
+    /// the new one is known to be on the disk.
+    #[pyo3(signature = (path, copy, arrays, metadata, outdated = None))]
+    fn write(
+        &self,
+        py: Python<'_>,
+        path: PathBuf,
+        copy: &Staged,
+        arrays: Arrays<'_>,
+        metadata: Named<String>,
+        outdated: Option<PathBuf>,
+    ) -> PyResult<()> {
+        let lent = lent(&arrays)?;
+        let stored = stored(&lent);
+        enter(py, || {
+            let (mut files, mut copy) = (lock(&self.files), lock(&copy.copy));
+            files.write(&path, &mut copy, &stored, &metadata.0, outdated.as_deref())
+        })
     }
 
     /// Removes a file if it is there.
     fn remove(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
-        enter(py, || lock(&self.0).remove(&path))
+        enter(py, || lock(&self.files).remove(&path))
+    }
+}
+
+/// Arrays that were copied, to be written.
+#[pyclass(frozen, module = "burnish._burnish")]
+#[derive(Debug)]
+pub struct Staged {
+    copy: Mutex<storage::Staged>,
+    free: Arc<Mutex<Vec<storage::Staged>>>,
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        lock(&self.free).push(take(&mut *lock(&self.copy)));
     }
 }
 

@@ -58,3 +58,24 @@ pub fn check_labels(py: Python<'_>, array: Array<'_>, classes: usize) -> PyResul
         (row, label, if fraction { "fraction" } else { "range" })
     }))
 }
+
+/// A sum with the products of means and their weights added one by one, so that it does not matter how they were cut into
+/// pieces; what has no weight counts for nothing, whatever it is.
+#[pyfunction]
+pub fn add_weighted(total: f64, means: Numbers<f64>, weights: Numbers<f64>) -> f64 {
+    let products = means.0.iter().zip(&weights.0).map(|(mean, &weight)| if weight > 0.0 { mean * weight } else { 0.0 });
+    products.fold(total, |total, product| total + product)
+}
+
+/// Sums and counts of each column, with what is finite in more rows added one by one.
+#[pyfunction]
+pub fn add_finite(sums: Numbers<f64>, counts: Numbers<i64>, rows: Numbers<f64>) -> (Numbers<f64>, Numbers<i64>) {
+    let (Numbers(mut sums), Numbers(mut counts)) = (sums, counts);
+    for row in rows.0.chunks_exact(sums.len().max(1)) {
+        for ((sum, count), value) in sums.iter_mut().zip(&mut counts).zip(row).filter(|(_, value)| value.is_finite()) {
+            *sum += value;
+            *count += 1;
+        }
+    }
+    (Numbers(sums), Numbers(counts))
+}

@@ -22,9 +22,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[pymodule]
 mod _burnish {
     #[pymodule_export]
-    use super::files::{Rotation, read_arrays, write_arrays};
+    use super::files::{Rotation, Staged, read_arrays, write_arrays};
     #[pymodule_export]
-    use super::functions::{check_finite, check_labels, check_precision, devices, operations, optimizers, permutation};
+    use super::functions::{
+        add_finite, add_weighted, check_finite, check_labels, check_precision, devices, operations, optimizers,
+        permutation,
+    };
     #[pymodule_export]
     use super::program::Program;
     #[pymodule_export]

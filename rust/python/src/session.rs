@@ -50,7 +50,7 @@ fn dict(py: Python<'_>, arrays: Vec<(String, HostArray)>) -> PyResult<types::Arr
 }
 
 impl Session {
-    fn run<T: Send>(
+    pub(crate) fn run<T: Send>(
         &self,
         py: Python<'_>,
         work: impl FnOnce(&mut burnish_engine::Session, &Interrupt) -> Result<T> + Send,
@@ -140,16 +140,6 @@ impl Session {
     /// The layers whose zero activations are counted: columns of "activations.zeros" and "activations.dead".
     fn rectified(&self, py: Python<'_>) -> PyResult<Vec<String>> {
         self.run(py, |session, _| session.rectified())
-    }
-
-    /// What `state` and `optimizer_state` return, copied at once: training waits for it.
-    fn whole_state<'py>(&self, py: Python<'py>) -> PyResult<(types::Arrays<'py>, types::Arrays<'py>)> {
-        let (state, optimizer) = self.run(py, |session, _| {
-            let (state, optimizer) = (session.state(), session.optimizer_state()?);
-            let (state, optimizer) = rayon::join(|| fetch(state), || fetch(optimizer));
-            Ok((state?, optimizer?))
-        })?;
-        Ok((dict(py, state)?, dict(py, optimizer)?))
     }
 
     /// The optimizer's arrays by name and path, copied.

@@ -2,20 +2,26 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo, TensorView};
-use tempfile::NamedTempFile;
+use bytemuck::Pod;
+use safetensors::tensor::{SafeTensors, TensorView};
 
-use crate::{Error, Result};
+use crate::tensor::Element;
+use crate::{DType, Error, Result, Tensor};
 
+mod blocks;
+mod header;
 mod replace;
 mod rotation;
 mod stage;
+mod staged;
 
+use header::{CHECKSUM, DTYPES, Header, METADATA_CHECKSUM, WIDEST, checksum, items, metadata_checksum};
 pub use rotation::Rotation;
 use stage::Stage;
+pub use staged::Staged;
 
 /// An array in a file: element type by NumPy's name, shape, little-endian bytes in row-major order.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,30 +34,28 @@ pub struct StoredArray<'a> {
     pub bytes: Cow<'a, [u8]>,
 }
 
-/// Metadata keys of checksums start with this.
-const CHECKSUM: &str = "checksum.";
-
-/// The checksum of all other metadata.
-const METADATA_CHECKSUM: &str = "checksum";
-
-/// Readers refuse longer headers.
-const MAX_HEADER: usize = 100_000_000;
-
-const DTYPES: [(&str, Dtype); 13] = [
-    ("bool", Dtype::BOOL),
-    ("uint8", Dtype::U8),
-    ("int8", Dtype::I8),
-    ("uint16", Dtype::U16),
-    ("int16", Dtype::I16),
-    ("uint32", Dtype::U32),
-    ("int32", Dtype::I32),
-    ("uint64", Dtype::U64),
-    ("int64", Dtype::I64),
-    ("float16", Dtype::F16),
-    ("bfloat16", Dtype::BF16),
-    ("float32", Dtype::F32),
-    ("float64", Dtype::F64),
-];
+impl<'a> StoredArray<'a> {
+    /// A tensor's elements: lent where the host has them, and otherwise fetched. 16-bit floats become 32-bit ones.
+    pub fn of(tensor: &'a Tensor) -> Result<Self> {
+        fn lent<E: Element + Pod>(tensor: &Tensor) -> Option<&[u8]> {
+            tensor.as_slice::<E>().map(bytemuck::cast_slice)
+        }
+        let (dtype, shape) = (tensor.dtype(), tensor.shape().to_vec());
+        let bytes = match dtype {
+            DType::F32 => lent::<f32>(tensor),
+            DType::F64 => lent::<f64>(tensor),
+            DType::I32 => lent::<i32>(tensor),
+            DType::I64 => lent::<i64>(tensor),
+            _ => None,
+        };
+        if let Some(bytes) = bytes {
+            return Ok(Self { dtype: dtype.name().to_owned(), shape, bytes: bytes.into() });
+        }
+        let dtype = if dtype.is_half() { DType::F32 } else { dtype };
+        let bytes = tensor.clone().cast(dtype).try_into_data()?.bytes().to_vec();
+        Ok(Self { dtype: dtype.name().to_owned(), shape, bytes: bytes.into() })
+    }
+}
 
 /// Writes a file that is whole or absent whatever happens: a temporary name beside it, fsync, rename, fsync of the folder.
 /// What a killed writer left in the folder is removed.
@@ -60,69 +64,14 @@ pub fn write(
     arrays: &BTreeMap<String, StoredArray<'_>>,
     metadata: &BTreeMap<String, String>,
 ) -> Result<()> {
-    write_over(None, &mut Stage::default(), path, arrays, metadata).map(drop)
-}
-
-/// Writes over a file that nobody needs any more, if there is one, and renames it.
-fn write_over(
-    spare: Option<NamedTempFile>,
-    stage: &mut Stage,
-    path: &Path,
-    arrays: &BTreeMap<String, StoredArray<'_>>,
-    metadata: &BTreeMap<String, String>,
-) -> Result<File> {
-    let header = header(arrays, metadata)?;
-    let elements = header.order.iter().map(|name| &*arrays[*name].bytes);
-    let pieces: Vec<&[u8]> = std::iter::once(header.bytes.as_slice()).chain(elements).collect();
-    replace::replace(path, &pieces, stage, spare).map_err(|error| failed(path, &error))
+    let items = items(arrays)?;
+    let header = Header::new(&items, metadata, |own| own.next_multiple_of(WIDEST))?.into_bytes();
+    let pieces: Vec<&[u8]> = std::iter::once(&*header).chain(items.iter().map(|item| item.bytes)).collect();
+    replace::replace(path, &pieces, &mut Stage::default()).map_err(|error| failed(path, &error))
 }
 
 fn failed(path: &Path, error: &std::io::Error) -> Error {
     Error::Io(error.kind(), format!("{}: {error}", path.display()))
-}
-
-/// What stands before the elements, and the order of the arrays after it.
-struct Header<'a> {
-    bytes: Vec<u8>,
-    order: Vec<&'a str>,
-}
-
-fn header<'a>(
-    arrays: &'a BTreeMap<String, StoredArray<'_>>,
-    metadata: &BTreeMap<String, String>,
-) -> Result<Header<'a>> {
-    let mut views = Vec::with_capacity(arrays.len());
-    let mut all: HashMap<String, String> = metadata.clone().into_iter().collect();
-    for (name, array) in arrays {
-        let (_, dtype) = DTYPES
-            .into_iter()
-            .find(|(known, _)| *known == array.dtype)
-            .ok_or_else(|| Error::Type(format!("{name}: arrays of {} cannot be stored", array.dtype)))?;
-        let view = TensorView::new(dtype, array.shape.clone(), &array.bytes)
-            .map_err(|error| Error::value(format!("{name}: {error}")))?;
-        views.push((name.as_str(), view));
-        all.insert(format!("{CHECKSUM}{name}"), checksum(name, &array.dtype, &array.shape, &array.bytes));
-    }
-    all.insert(METADATA_CHECKSUM.to_owned(), metadata_checksum(&all));
-    // The widest elements first, so that all lie aligned; then by name.
-    views.sort_by_key(|(_, view)| std::cmp::Reverse(view.dtype()));
-    let mut end = 0;
-    let infos = views.iter().map(|(name, view)| {
-        let start = end;
-        end += view.data().len();
-        let info = TensorInfo { dtype: view.dtype(), shape: view.shape().to_vec(), data_offsets: (start, end) };
-        ((*name).to_owned(), info)
-    });
-    let infos = infos.collect();
-    let refused = |error: String| Error::value(format!("the file's header: {error}"));
-    let header = Metadata::new(Some(all), infos).map_err(|error| refused(error.to_string()))?;
-    let mut text = serde_json::to_vec(&header).map_err(|error| refused(error.to_string()))?;
-    text.resize(text.len().next_multiple_of(8), b' ');
-    if text.len() > MAX_HEADER {
-        return Err(refused(format!("{} bytes are more than the format's {MAX_HEADER}", text.len())));
-    }
-    let bytes = [&(text.len() as u64).to_le_bytes(), text.as_slice()].concat();
-    Ok(Header { bytes, order: views.into_iter().map(|(name, _)| name).collect() })
 }
 
 /// Reads a file; checksums that are there must agree.
@@ -158,25 +107,10 @@ fn stored(view: TensorView<'_>) -> Option<StoredArray<'static>> {
     Some(StoredArray { dtype: dtype.to_owned(), shape: view.shape().to_vec(), bytes: view.data().to_vec().into() })
 }
 
-fn checksum(name: &str, dtype: &str, shape: &[usize], bytes: &[u8]) -> String {
-    let mut hash = xxhash_rust::xxh3::Xxh3::new();
-    hash.update(format!("{name} {dtype} {shape:?} ").as_bytes());
-    hash.update(bytes);
-    format!("{:032x}", hash.digest128())
-}
-
-fn metadata_checksum(metadata: &HashMap<String, String>) -> String {
-    let mut hash = xxhash_rust::xxh3::Xxh3::new();
-    let sorted: BTreeMap<_, _> = metadata.iter().collect();
-    for (key, value) in sorted {
-        // Lengths first, so that no two sets of pairs read alike.
-        hash.update(format!("{} {} {key}{value}", key.len(), value.len()).as_bytes());
-    }
-    format!("{:032x}", hash.digest128())
-}
-
 #[cfg(test)]
 mod tests {
+    use safetensors::tensor::Dtype;
+
     use super::*;
 
     type Contents = (BTreeMap<String, StoredArray<'static>>, BTreeMap<String, String>);

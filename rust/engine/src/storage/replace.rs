@@ -11,47 +11,59 @@ use super::stage::{Stage, uncached};
 /// Names of files that are being written start with this.
 pub(super) const TEMPORARY: &str = ".burnish-";
 
-/// Makes the pieces the contents of a file and returns it, open. What a killed writer left in the folder is removed.
-///
-/// `spare` is a temporary file beside it, whose place on the disk is taken if that works; who has one has written into
-/// the folder before, and what was left there is gone.
-pub(super) fn replace(
-    path: &Path,
-    pieces: &[&[u8]],
-    stage: &mut Stage,
-    spare: Option<NamedTempFile>,
-) -> io::Result<File> {
+/// Makes the pieces the contents of a file. What a killed writer left in the folder is removed.
+pub(super) fn replace(path: &Path, pieces: &[&[u8]], stage: &mut Stage) -> io::Result<()> {
+    put(path, pieces, stage, None)?;
+    synchronise(folder_of(path))?;
+    remove_orphans(folder_of(path));
+    Ok(())
+}
+
+/// A file that got its contents and its name, of which only the contents are known to be on the disk.
+#[derive(Debug)]
+pub(super) struct Put {
+    pub file: File,
+    /// Whether it is not the spare one.
+    pub new: bool,
+}
+
+/// Makes the pieces the contents of a file; `spare` is a temporary file beside it, whose place on the disk is taken if
+/// that works.
+pub(super) fn put(path: &Path, pieces: &[&[u8]], stage: &mut Stage, spare: Option<NamedTempFile>) -> io::Result<Put> {
     let folder = folder_of(path);
     let replaced = fs::metadata(path).ok().map(|about| about.permissions());
     let options = new_file(replaced.is_some());
-    let mut finish = |file: NamedTempFile| finished(file, path, pieces, stage, replaced.clone());
-    if let Some(file) = spare.and_then(|spare| finish(spare).ok()) {
-        synchronise(folder)?;
-        return Ok(file);
+    let mut finish = |file: NamedTempFile, new| finished(file, new, path, pieces, stage, replaced.clone());
+    if let Some(put) = spare.and_then(|spare| finish(spare, false).ok()) {
+        return Ok(put);
     }
-    let file = match temporary(folder, uncached(&mut options.clone())).and_then(&mut finish) {
-        Err(error) if refused(&error) => finish(temporary(folder, &options)?)?,
-        other => other?,
-    };
-    synchronise(folder)?;
-    remove_orphans(folder);
-    Ok(file)
+    match temporary(folder, uncached(&mut options.clone())).and_then(|file| finish(file, true)) {
+        Err(error) if refused(&error) => finish(temporary(folder, &options)?, true),
+        other => other,
+    }
 }
 
 /// Fills a temporary file and gives it its name.
 fn finished(
     file: NamedTempFile,
+    new: bool,
     path: &Path,
     pieces: &[&[u8]],
     stage: &mut Stage,
     replaced: Option<Permissions>,
-) -> io::Result<File> {
+) -> io::Result<Put> {
     stage.write(&file, pieces)?;
+    // Of a spare one, everything but contents and length is on the disk.
+    let data_only = !new && replaced.is_none();
     if let Some(permissions) = replaced {
         file.as_file().set_permissions(permissions)?;
     }
-    file.as_file().sync_all()?;
-    Ok(file.persist(path)?)
+    if data_only {
+        file.as_file().sync_data()?
+    } else {
+        file.as_file().sync_all()?
+    }
+    Ok(Put { file: file.persist(path)?, new })
 }
 
 /// Not every file system writes past its cache, nor every one in blocks of this size.
@@ -96,7 +108,7 @@ fn temporary(folder: &Path, options: &OpenOptions) -> io::Result<NamedTempFile> 
 }
 
 /// Removes temporary files that nobody writes any more; the next write tries again where that fails.
-fn remove_orphans(folder: &Path) {
+pub(super) fn remove_orphans(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else {
         return;
     };
@@ -121,7 +133,7 @@ mod tests {
         let orphan = folder.path().join(".burnish-killed");
         fs::write(&orphan, b"half").expect("written");
         let alive = temporary(folder.path(), &new_file(false)).expect("a file");
-        replace(&folder.path().join("x"), &[b"x"], &mut Stage::default(), None).expect("written");
+        replace(&folder.path().join("x"), &[b"x"], &mut Stage::default()).expect("written");
         assert!(!orphan.exists() && alive.path().exists());
     }
 
@@ -130,7 +142,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("x");
         let contents = contents(3 << 20);
-        replace(&path, &[&contents], &mut Stage::unaligned(), None).expect("written");
+        replace(&path, &[&contents], &mut Stage::unaligned()).expect("written");
         assert!(fs::read(&path).expect("read") == contents);
         assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
     }
@@ -141,7 +153,7 @@ mod tests {
         let path = folder.path().join("x");
         let spare = temporary(folder.path(), uncached(&mut new_file(false))).expect("a file");
         fs::remove_file(spare.path()).expect("removed");
-        replace(&path, &[b"new"], &mut Stage::default(), Some(spare)).expect("written");
+        put(&path, &[b"new"], &mut Stage::default(), Some(spare)).expect("written");
         assert_eq!(fs::read(&path).expect("read"), b"new");
     }
 
@@ -151,7 +163,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("x");
-        let write = || replace(&path, &[&contents(5000)], &mut Stage::default(), None).expect("written");
+        let write = || replace(&path, &[&contents(5000)], &mut Stage::default()).expect("written");
         let mode = |path: &Path| fs::metadata(path).expect("the file").permissions().mode() & 0o777;
         let plain = folder.path().join("plain");
         fs::write(&plain, b"").expect("written");

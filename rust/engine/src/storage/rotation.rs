@@ -7,9 +7,9 @@ use std::path::Path;
 
 use tempfile::NamedTempFile;
 
-use super::replace::{folder_of, synchronise};
+use super::replace::{Put, folder_of, put, remove_orphans, synchronise};
 use super::stage::Stage;
-use super::{StoredArray, failed, write_over};
+use super::{Staged, StoredArray, failed};
 use crate::Result;
 
 /// Files written one after another into one folder, each under a name of its own. The next one takes the place on the
@@ -18,6 +18,8 @@ use crate::Result;
 pub struct Rotation {
     stage: Stage,
     spare: Option<NamedTempFile>,
+    /// Whether the spare file's old name may come back after a power cut.
+    named: bool,
     /// What new files look like.
     look: Option<Look>,
 }
@@ -27,27 +29,41 @@ pub struct Rotation {
 struct Look([u32; 3]);
 
 impl Rotation {
-    /// Writes a file as [`super::write`] does.
+    /// Writes a file of arrays that were copied, and of more, as [`super::write`] does.
+    ///
+    /// `outdated` is a file to remove as [`Self::remove`] does, before this one is known to be on the disk: there must be
+    /// others that serve as well.
     pub fn write(
         &mut self,
         path: &Path,
-        arrays: &BTreeMap<String, StoredArray<'_>>,
+        staged: &mut Staged,
+        more: &BTreeMap<String, StoredArray<'_>>,
         metadata: &BTreeMap<String, String>,
+        outdated: Option<&Path>,
     ) -> Result<()> {
+        let folder = folder_of(path);
         // The spare file's old name must be gone from the disk before its contents are.
-        let spare = self.spare.take().filter(|spare| synchronise(folder_of(spare.path())).is_ok());
-        let recycled = spare.is_some();
-        let file = write_over(spare, &mut self.stage, path, arrays, metadata)?;
-        if !recycled {
+        let spare = self.spare.take().filter(|_| !self.named || synchronise(folder).is_ok());
+        let put = staged.file(more, metadata, |pieces| put(path, pieces, &mut self.stage, spare))?;
+        let Put { file, new } = put.map_err(|error| failed(path, &error))?;
+        let removed = outdated.map_or(Ok(()), |outdated| self.remove(outdated));
+        synchronise(folder).map_err(|error| failed(path, &error))?;
+        self.named = false;
+        if new {
+            remove_orphans(folder);
             self.look = look(&file);
         }
-        Ok(())
+        removed
     }
 
     /// Removes a file if it is there.
     pub fn remove(&mut self, path: &Path) -> Result<()> {
         if self.spare.is_none() && self.look.is_some() {
             self.spare = spare(path, self.look);
+            self.named = true;
+            if self.spare.is_some() {
+                return Ok(());
+            }
         }
         match fs::remove_file(path) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(failed(path, &error)),
@@ -137,8 +153,8 @@ mod tests {
         fn new() -> Self {
             let folder = tempfile::tempdir().expect("a folder");
             let mut made = Self { folder, rotation: Rotation::default() };
-            made.write(0, 5000);
-            made.write(1, 5000);
+            made.write(0, 5000, None);
+            made.write(1, 5000, None);
             made
         }
 
@@ -146,9 +162,14 @@ mod tests {
             self.folder.path().join(number.to_string())
         }
 
-        fn write(&mut self, number: u8, length: usize) {
+        fn write(&mut self, number: u8, length: usize, outdated: Option<u8>) {
             let path = self.path(number);
-            self.rotation.write(&path, &arrays(number, length), &BTreeMap::new()).expect("written");
+            let outdated = outdated.map(|outdated| self.path(outdated));
+            let mut staged = Staged::default();
+            staged.fill(&arrays(number, length)).expect("filled");
+            self.rotation
+                .write(&path, &mut staged, &BTreeMap::new(), &BTreeMap::new(), outdated.as_deref())
+                .expect("written");
         }
 
         /// Removes 0 and writes 2; whether 2 lies where 0 lay.
@@ -157,7 +178,7 @@ mod tests {
             let path = self.path(0);
             self.rotation.remove(&path).expect("removed");
             assert!(!path.exists());
-            self.write(2, length);
+            self.write(2, length, None);
             assert!(read(&self.path(2)).expect("read").0 == arrays(2, length));
             assert!(read(&self.path(1)).expect("read").0 == arrays(1, 5000));
             fs::metadata(self.path(2)).expect("the file").ino() == before
@@ -189,6 +210,24 @@ mod tests {
             let mut folder = Folder::new();
             assert_eq!(folder.recycles(length), leases());
             assert_eq!(folder.names(), ["1", "2"]);
+        }
+    }
+
+    #[test]
+    fn a_file_that_goes_with_the_next_makes_room_for_the_one_after() {
+        let mut folder = Folder::new();
+        let numbers = |folder: &Folder| {
+            [1, 2, 3, 4].map(|number| fs::metadata(folder.path(number)).map_or(0, |about| about.ino()))
+        };
+        folder.write(2, 5000, Some(0));
+        let first = numbers(&folder);
+        folder.write(3, 5000, Some(1));
+        folder.write(4, 5000, Some(2));
+        let last = numbers(&folder);
+        assert_eq!(last[3] == first[0], leases());
+        assert_eq!(folder.names().iter().filter(|name| !name.starts_with('.')).count(), 2);
+        for number in [3, 4] {
+            assert!(read(&folder.path(number)).expect("read").0 == arrays(number, 5000));
         }
     }
 

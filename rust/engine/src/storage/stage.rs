@@ -1,39 +1,44 @@
 //! Writing past the page cache: what is read after a crash only needs no copy in memory, and making one costs more
 //! processor time than everything else about a checkpoint.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 
 use tempfile::NamedTempFile;
 
-/// A multiple of the blocks of (nearly) every disk: what such writes begin at, end at and come from.
-const BLOCK: usize = 4096;
+use super::blocks::{BLOCK, Blocks, is_aligned};
 
 /// Written at once: in few large pieces it costs the system less than in many.
 const STAGE: usize = 1 << 22;
 
 /// Memory in which pieces of any length and place become whole blocks; it is kept from one file to the next.
 #[derive(Debug, Default)]
-pub(super) struct Stage {
-    memory: Vec<u8>,
-    #[cfg(test)]
-    shift: usize,
-}
+pub(super) struct Stage(Blocks);
 
 impl Stage {
     /// One that a disk refuses.
     #[cfg(test)]
     pub(super) fn unaligned() -> Self {
-        Self { memory: Vec::new(), shift: 1 }
+        Self(Blocks::unaligned())
     }
 
     /// Writes the pieces one after another from the beginning of an empty or a spare file on; it ends where they end.
     pub(super) fn write(&mut self, target: &NamedTempFile, pieces: &[&[u8]]) -> io::Result<()> {
-        let length: usize = pieces.iter().map(|piece| piece.len()).sum();
-        let stage = self.blocks(length);
         let mut file = target.as_file();
         file.seek(SeekFrom::Start(0))?;
-        let mut filled = 0;
+        let length: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let rest = match pieces {
+            [whole] if is_aligned(whole) => write_whole(file, whole)?,
+            _ => self.write_pieces(file, length, pieces)?,
+        };
+        end(target, length, rest)
+    }
+
+    /// Writes what fills blocks and returns the rest.
+    fn write_pieces(&mut self, mut file: &File, length: usize, pieces: &[&[u8]]) -> io::Result<&[u8]> {
+        let size = length.next_multiple_of(BLOCK).clamp(BLOCK, STAGE);
+        self.0.reserve(size);
+        let (stage, mut filled) = (&mut self.0[..size], 0);
         for mut piece in pieces.iter().copied() {
             while !piece.is_empty() {
                 let count = piece.len().min(stage.len() - filled);
@@ -45,22 +50,17 @@ impl Stage {
                 }
             }
         }
-        let (blocks, rest) = stage[..filled].split_at(filled - filled % BLOCK);
-        file.write_all(blocks)?;
-        end(target, length, rest)
+        write_whole(file, &stage[..filled])
     }
+}
 
-    /// As much memory as the file needs, up to the stage's size, at the beginning of a block.
-    fn blocks(&mut self, length: usize) -> &mut [u8] {
-        let size = length.next_multiple_of(BLOCK).clamp(BLOCK, STAGE);
-        if self.memory.len() < size + BLOCK {
-            self.memory = vec![0; size + BLOCK];
-        }
-        let start = self.memory.as_ptr().align_offset(BLOCK);
-        #[cfg(test)]
-        let start = start + self.shift;
-        &mut self.memory[start..start + size]
+/// Writes from where the bytes lie, as far as they fill blocks, and returns the rest.
+fn write_whole<'a>(mut file: &File, bytes: &'a [u8]) -> io::Result<&'a [u8]> {
+    let (blocks, rest) = bytes.split_at(bytes.len() - bytes.len() % BLOCK);
+    for piece in blocks.chunks(STAGE) {
+        file.write_all(piece)?;
     }
+    Ok(rest)
 }
 
 /// Writes what is less than a block through the cache, and cuts off what a spare file has beyond it.

@@ -62,6 +62,12 @@ impl Session {
         Ok(arrays)
     }
 
+    /// [`Self::state`] and, their names after a prefix, [`Self::optimizer_state`].
+    pub fn whole_state(&self, prefix: &str) -> Result<Arrays> {
+        let optimizer = self.optimizer_state()?.into_iter().map(|(name, array)| (format!("{prefix}{name}"), array));
+        Ok(self.state().into_iter().chain(optimizer).collect())
+    }
+
     /// Replaces the optimizer's arrays by those that [`Self::optimizer_state`] gave.
     pub fn load_optimizer_state(&mut self, mut arrays: Arrays) -> Result<()> {
         let training = self.training()?;

@@ -1,0 +1,150 @@
+//! What stands before the elements in a file: JSON that says where each array lies, and the checksums.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+
+use safetensors::tensor::{Dtype, Metadata, TensorInfo, TensorView};
+
+use super::StoredArray;
+use crate::{Error, Result};
+
+/// Metadata keys of checksums start with this.
+pub(super) const CHECKSUM: &str = "checksum.";
+
+/// The checksum of all other metadata.
+pub(super) const METADATA_CHECKSUM: &str = "checksum";
+
+/// What arrays begin at: a multiple of the widest elements.
+pub(super) const WIDEST: usize = 8;
+
+/// Readers refuse longer headers.
+const MAX_HEADER: usize = 100_000_000;
+
+pub(super) const DTYPES: [(&str, Dtype); 13] = [
+    ("bool", Dtype::BOOL),
+    ("uint8", Dtype::U8),
+    ("int8", Dtype::I8),
+    ("uint16", Dtype::U16),
+    ("int16", Dtype::I16),
+    ("uint32", Dtype::U32),
+    ("int32", Dtype::I32),
+    ("uint64", Dtype::U64),
+    ("int64", Dtype::I64),
+    ("float16", Dtype::F16),
+    ("bfloat16", Dtype::BF16),
+    ("float32", Dtype::F32),
+    ("float64", Dtype::F64),
+];
+
+/// An array as a header tells of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Item<'a> {
+    pub name: &'a str,
+    /// NumPy's name of the element type.
+    pub kind: &'static str,
+    pub dtype: Dtype,
+    pub shape: &'a [usize],
+    pub bytes: &'a [u8],
+}
+
+impl<'a> Item<'a> {
+    fn new(name: &'a str, array: &'a StoredArray<'_>) -> Result<Self> {
+        let (kind, dtype) = DTYPES
+            .into_iter()
+            .find(|(known, _)| *known == array.dtype)
+            .ok_or_else(|| Error::Type(format!("{name}: arrays of {} cannot be stored", array.dtype)))?;
+        TensorView::new(dtype, array.shape.clone(), &array.bytes)
+            .map_err(|error| Error::value(format!("{name}: {error}")))?;
+        Ok(Self { name, kind, dtype, shape: &array.shape, bytes: &array.bytes })
+    }
+
+    fn checksum(&self) -> String {
+        checksum(self.name, self.kind, self.shape, self.bytes)
+    }
+}
+
+/// Checked arrays in the order of a file.
+pub(super) fn items<'a>(arrays: &'a BTreeMap<String, StoredArray<'_>>) -> Result<Vec<Item<'a>>> {
+    let items: Result<Vec<_>> = arrays.iter().map(|(name, array)| Item::new(name, array)).collect();
+    items.map(|mut items| {
+        sort(&mut items);
+        items
+    })
+}
+
+/// The widest elements first, so that all lie aligned; then by name.
+pub(super) fn sort(items: &mut [Item<'_>]) {
+    items.sort_by_key(|item| (Reverse(item.dtype), item.name));
+}
+
+/// The beginning of a file: text, and spaces after it up to a length.
+#[derive(Debug)]
+pub(super) struct Header {
+    text: Vec<u8>,
+    pub length: usize,
+}
+
+impl Header {
+    /// Of a file with these arrays in this order, as long as `filled` makes of the text's own length.
+    pub fn new(
+        items: &[Item<'_>],
+        metadata: &BTreeMap<String, String>,
+        filled: impl FnOnce(usize) -> usize,
+    ) -> Result<Self> {
+        let mut all: HashMap<String, String> = metadata.clone().into_iter().collect();
+        all.extend(items.iter().map(|item| (format!("{CHECKSUM}{}", item.name), item.checksum())));
+        all.insert(METADATA_CHECKSUM.to_owned(), metadata_checksum(&all));
+        let refused = |error: String| Error::value(format!("the file's header: {error}"));
+        let header = Metadata::new(Some(all), infos(items)).map_err(|error| refused(error.to_string()))?;
+        let mut text = vec![0; size_of::<u64>()];
+        serde_json::to_writer(&mut text, &header).map_err(|error| refused(error.to_string()))?;
+        let length = filled(text.len());
+        let told = length - size_of::<u64>();
+        if told > MAX_HEADER {
+            return Err(refused(format!("{told} bytes are more than the format's {MAX_HEADER}")));
+        }
+        text[..size_of::<u64>()].copy_from_slice(&(told as u64).to_le_bytes());
+        Ok(Self { text, length })
+    }
+
+    /// Copies it to where it belongs.
+    pub fn write(&self, to: &mut [u8]) {
+        let (text, spaces) = to.split_at_mut(self.text.len());
+        text.copy_from_slice(&self.text);
+        spaces.fill(b' ');
+    }
+
+    /// It as a piece of a file.
+    pub fn into_bytes(mut self) -> Vec<u8> {
+        self.text.resize(self.length, b' ');
+        self.text
+    }
+}
+
+fn infos(items: &[Item<'_>]) -> Vec<(String, TensorInfo)> {
+    let mut end = 0;
+    let info = |item: &Item<'_>| {
+        let start = end;
+        end += item.bytes.len();
+        let info = TensorInfo { dtype: item.dtype, shape: item.shape.to_vec(), data_offsets: (start, end) };
+        (item.name.to_owned(), info)
+    };
+    items.iter().map(info).collect()
+}
+
+pub(super) fn checksum(name: &str, dtype: &str, shape: &[usize], bytes: &[u8]) -> String {
+    let mut hash = xxhash_rust::xxh3::Xxh3::new();
+    hash.update(format!("{name} {dtype} {shape:?} ").as_bytes());
+    hash.update(bytes);
+    format!("{:032x}", hash.digest128())
+}
+
+pub(super) fn metadata_checksum(metadata: &HashMap<String, String>) -> String {
+    let mut hash = xxhash_rust::xxh3::Xxh3::new();
+    let sorted: BTreeMap<_, _> = metadata.iter().collect();
+    for (key, value) in sorted {
+        // Lengths first, so that no two sets of pairs read alike.
+        hash.update(format!("{} {} {key}{value}", key.len(), value.len()).as_bytes());
+    }
+    format!("{:032x}", hash.digest128())
+}

@@ -1,0 +1,267 @@
+//! State on its way to a file: copied once, to where it is written from.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use rayon::prelude::*;
+use safetensors::tensor::Dtype;
+
+use super::StoredArray;
+use super::blocks::{BLOCK, Blocks};
+use super::header::{Header, Item, WIDEST, items, sort};
+use crate::{Error, Result};
+
+/// Room for the beginning of the first file; later ones have twice what the one before took.
+const ROOM: usize = 1 << 18;
+
+/// Copied at once by a thread.
+const PIECE: usize = 1 << 17;
+
+/// Files grow by steps of this part of their size, so that most are as long as the ones whose places they take.
+const STEPS: usize = 32;
+
+/// The longest such step.
+const LONGEST_STEP: usize = 1 << 20;
+
+/// Copies of arrays, one after another in the order of a file, with room before them for its beginning.
+#[derive(Debug)]
+pub struct Staged {
+    memory: Blocks,
+    room: usize,
+    arrays: Vec<Placed>,
+}
+
+/// An array, and where it lies.
+#[derive(Debug)]
+struct Placed {
+    name: String,
+    kind: &'static str,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Range<usize>,
+}
+
+impl Default for Staged {
+    fn default() -> Self {
+        Self { memory: Blocks::default(), room: ROOM, arrays: Vec::new() }
+    }
+}
+
+impl Staged {
+    /// Copies arrays, in place of those that were here.
+    pub fn fill(&mut self, arrays: &BTreeMap<String, StoredArray<'_>>) -> Result<()> {
+        let items = items(arrays)?;
+        let length: usize = items.iter().map(|item| item.bytes.len()).sum();
+        let end = (self.room + length.next_multiple_of(WIDEST)).next_multiple_of(BLOCK);
+        self.memory.reserve(end);
+        let start = end - length.next_multiple_of(WIDEST);
+        copy(&mut self.memory[start..start + length], &items);
+        self.arrays = placed(&items, start);
+        Ok(())
+    }
+
+    /// Gives the pieces of a file of these arrays and more to a writer: all in one piece if that can be.
+    pub(super) fn file<T>(
+        &mut self,
+        more: &BTreeMap<String, StoredArray<'_>>,
+        metadata: &BTreeMap<String, String>,
+        write: impl FnOnce(&[&[u8]]) -> T,
+    ) -> Result<T> {
+        if let Some(array) = self.arrays.iter().find(|array| more.contains_key(&array.name)) {
+            return Err(Error::value(format!("{}: there are two arrays of this name", array.name)));
+        }
+        let before = items(more)?;
+        if before.iter().any(|item| item.dtype.bitsize() < 8 * WIDEST) {
+            return self.file_in_pieces(before, metadata, write);
+        }
+        let header = self.header(&before, metadata)?;
+        if let Some(whole) = self.after(&header, &before) {
+            return Ok(write(&[&self.memory[whole]]));
+        }
+        let header = header.into_bytes();
+        let pieces = std::iter::once(&*header).chain(before.iter().map(|item| item.bytes));
+        Ok(write(&pieces.chain([&self.memory[self.place()]]).collect::<Vec<_>>()))
+    }
+
+    /// Where the arrays lie.
+    fn place(&self) -> Range<usize> {
+        match (self.arrays.first(), self.arrays.last()) {
+            (Some(first), Some(last)) => first.bytes.start..last.bytes.end,
+            _ => 0..0,
+        }
+    }
+
+    fn items(&self) -> impl Iterator<Item = Item<'_>> {
+        self.arrays.iter().map(|array| Item {
+            name: &array.name,
+            kind: array.kind,
+            dtype: array.dtype,
+            shape: &array.shape,
+            bytes: &self.memory[array.bytes.clone()],
+        })
+    }
+
+    /// A header that makes the whole file, with arrays of the widest elements before those here, a good length.
+    fn header(&self, before: &[Item<'_>], metadata: &BTreeMap<String, String>) -> Result<Header> {
+        let order: Vec<Item<'_>> = before.iter().copied().chain(self.items()).collect();
+        let length = order.iter().map(|item| item.bytes.len()).sum::<usize>().next_multiple_of(WIDEST);
+        Header::new(&order, metadata, |own| {
+            let natural = own + length;
+            let step = (natural.next_power_of_two() / STEPS).clamp(BLOCK, LONGEST_STEP);
+            natural.next_multiple_of(step) - length
+        })
+    }
+
+    /// Copies what stands before the arrays to there; where the whole lies then, if there was room.
+    fn after(&mut self, header: &Header, before: &[Item<'_>]) -> Option<Range<usize>> {
+        let length = header.length + before.iter().map(|item| item.bytes.len()).sum::<usize>();
+        self.room = self.room.max(2 * length);
+        let place = self.place();
+        let start = place.start.checked_sub(length)?;
+        let (to, mut room) = self.memory[start..place.start].split_at_mut(header.length);
+        header.write(to);
+        for item in before {
+            let (to, rest) = room.split_at_mut(item.bytes.len());
+            to.copy_from_slice(item.bytes);
+            room = rest;
+        }
+        Some(start..place.end)
+    }
+
+    /// A file in which arrays of narrow elements are added.
+    fn file_in_pieces<'a, T>(
+        &'a self,
+        mut order: Vec<Item<'a>>,
+        metadata: &BTreeMap<String, String>,
+        write: impl FnOnce(&[&[u8]]) -> T,
+    ) -> Result<T> {
+        order.extend(self.items());
+        sort(&mut order);
+        let header = Header::new(&order, metadata, |own| own.next_multiple_of(WIDEST))?.into_bytes();
+        let pieces: Vec<&[u8]> = std::iter::once(&*header).chain(order.iter().map(|item| item.bytes)).collect();
+        Ok(write(&pieces))
+    }
+}
+
+fn placed(items: &[Item<'_>], mut start: usize) -> Vec<Placed> {
+    let place = |item: &Item<'_>| {
+        let bytes = start..start + item.bytes.len();
+        start = bytes.end;
+        let (name, shape) = (item.name.to_owned(), item.shape.to_vec());
+        Placed { name, kind: item.kind, dtype: item.dtype, shape, bytes }
+    };
+    items.iter().map(place).collect()
+}
+
+/// Copies the elements one after another.
+fn copy(mut to: &mut [u8], items: &[Item<'_>]) {
+    let mut pieces = Vec::new();
+    for item in items {
+        let (own, rest) = to.split_at_mut(item.bytes.len());
+        pieces.extend(own.chunks_mut(PIECE).zip(item.bytes.chunks(PIECE)));
+        to = rest;
+    }
+    pieces.into_par_iter().for_each(|(to, from)| to.copy_from_slice(from));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::storage::header::DTYPES;
+    use crate::storage::{Rotation, read};
+
+    type Arrays = BTreeMap<String, StoredArray<'static>>;
+
+    /// Arrays of these types and lengths, each with bytes of its own.
+    fn arrays(prefix: &str, several: &[(usize, usize)]) -> Arrays {
+        let array = |(index, &(kind, count)): (usize, &(usize, usize))| {
+            let (name, dtype) = DTYPES[kind];
+            // Bytes of a bool are 0 or 1.
+            let bytes = (0..count * dtype.bitsize() / 8).map(|byte| ((byte / 7 + index) % 2) as u8).collect::<Vec<_>>();
+            let array = StoredArray { dtype: name.to_owned(), shape: vec![count], bytes: bytes.into() };
+            (format!("{prefix}{index}"), array)
+        };
+        several.iter().enumerate().map(array).collect()
+    }
+
+    fn several(kinds: impl Strategy<Value = usize>) -> impl Strategy<Value = Vec<(usize, usize)>> {
+        prop::collection::vec((kinds, prop_oneof![0usize..9, 0usize..3000, Just(70_000)]), 0..6)
+    }
+
+    fn metadata(length: usize) -> BTreeMap<String, String> {
+        BTreeMap::from([("text".to_owned(), "\"".repeat(length))])
+    }
+
+    /// Places where arrays begin in a file.
+    fn places(path: &std::path::Path) -> Vec<(usize, usize)> {
+        let bytes = fs::read(path).expect("the file");
+        let (length, header) = safetensors::SafeTensors::read_metadata(&bytes).expect("a header");
+        let place =
+            |info: &safetensors::tensor::TensorInfo| (8 + length + info.data_offsets.0, info.dtype.bitsize() / 8);
+        header.tensors().into_values().map(place).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn files_hold_what_was_copied_and_what_is_added(
+            files in prop::collection::vec(
+                (several(0..DTYPES.len()), several(prop_oneof![Just(7usize), Just(8), Just(12), 0..DTYPES.len()]), 0usize..200_000),
+                1..4,
+            ),
+        ) {
+            let folder = tempfile::tempdir().expect("a folder");
+            let (mut staged, mut rotation) = (Staged::default(), Rotation::default());
+            for (number, (copied, added, text)) in files.into_iter().enumerate() {
+                let path = folder.path().join(number.to_string());
+                let (mut all, added, metadata) = (arrays("a", &copied), arrays("b", &added), metadata(text));
+                staged.fill(&all).expect("filled");
+                // A second file of the same copy is the same.
+                for _ in 0..2 {
+                    rotation.write(&path, &mut staged, &added, &metadata, None).expect("written");
+                }
+                all.extend(added);
+                prop_assert!(read(&path).expect("read") == (all, metadata));
+                prop_assert!(places(&path).iter().all(|(place, width)| place % width == 0));
+            }
+        }
+    }
+
+    #[test]
+    fn files_that_grow_a_little_are_as_long_as_each_other_and_fill_blocks() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (mut staged, mut rotation) = (Staged::default(), Rotation::default());
+        let path = folder.path().join("x");
+        let mut length = |count: usize| {
+            staged.fill(&arrays("a", &[(11, 800_000), (8, 3)])).expect("filled");
+            rotation.write(&path, &mut staged, &arrays("b", &[(12, count)]), &metadata(9), None).expect("written");
+            fs::metadata(&path).expect("the file").len() as usize
+        };
+        let lengths: Vec<usize> = [100, 200, 300, 400].map(&mut length).into();
+        assert_eq!(lengths, [lengths[0]; 4]);
+        assert_eq!(lengths[0] % BLOCK, 0);
+        assert!(lengths[0] < 3_200_024 * 17 / 16 + 4000);
+    }
+
+    #[test]
+    fn what_is_changed_later_is_not_in_the_file_and_a_name_is_there_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (mut staged, mut rotation, path) = (Staged::default(), Rotation::default(), folder.path().join("x"));
+        let mut source = arrays("a", &[(11, 10)]);
+        let before = source.clone();
+        staged.fill(&source).expect("filled");
+        source.values_mut().for_each(|array| array.bytes.to_mut().fill(9));
+        rotation.write(&path, &mut staged, &Arrays::new(), &metadata(0), None).expect("written");
+        assert!(read(&path).expect("read").0 == before);
+        assert!(rotation.write(&path, &mut staged, &before, &metadata(0), None).is_err());
+        let mut bad = before.clone();
+        bad.values_mut().for_each(|array| array.shape = vec![11]);
+        assert!(staged.fill(&bad).is_err());
+        assert!(read(&path).expect("read").0 == before);
+    }
+}
