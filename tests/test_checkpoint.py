@@ -304,6 +304,17 @@ def test_a_checkpoint_is_a_model_too(file):
     assert model.load_weights(file) == ([], [], [])
 
 
+def test_what_is_in_a_file_lies_aligned_and_fills_blocks(file):
+    length = int.from_bytes(file.read_bytes()[:8], "little")
+    header = json.loads(file.read_bytes()[8 : 8 + length])
+    del header["__metadata__"]
+    widths = {"F64": 8, "I64": 8, "F32": 4}
+    assert {array["dtype"] for array in header.values()} <= set(widths)
+    assert all((8 + length + array["data_offsets"][0]) % widths[array["dtype"]] == 0 for array in header.values())
+    elements = max(array["data_offsets"][1] for array in header.values())
+    assert -(8 + length + elements) % 4096 < 8
+
+
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=2, max_side=3)
 NUMBERS = hnp.arrays(st.sampled_from(["f8", "f4", "i8", "u1", "?"]), SHAPES)
 TREES = st.recursive(
@@ -413,6 +424,24 @@ def test_older_files_go_when_the_new_one_is_safe(tmp_path, keep, left):
     network().fit(X, Y, epochs=8, callbacks=Checkpoint(tmp_path, 1, keep=keep), verbose=0)
     found = sorted(path.name for path in tmp_path.iterdir())
     assert found == [f"epoch-{epoch:06d}-step-{7 * epoch:010d}.safetensors" for epoch in range(9 - left, 9)]
+
+
+def test_what_others_do_in_the_directory_is_seen(tmp_path):
+    later = "epoch-000099-step-0000000099.safetensors"
+
+    class Other(Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch in {2, 4}:
+                checkpoint._writer.finish()
+                seen.append([path.name[:12] for path in _snapshot.checkpoints_in(tmp_path)])
+            if epoch == 2:
+                (tmp_path / later).write_bytes(b"of a run that was gone back from")
+                _snapshot.checkpoints_in(tmp_path)[0].unlink()
+
+    seen, checkpoint = [], Checkpoint(tmp_path, 1, keep=2)
+    network().fit(X, Y, epochs=6, callbacks=[Other(), checkpoint], verbose=0)
+    assert seen == [["epoch-000001", "epoch-000002"], ["epoch-000003", "epoch-000004"]]
+    assert [path.name[:12] for path in _snapshot.checkpoints_in(tmp_path)] == ["epoch-000005", "epoch-000006"]
 
 
 def test_every_few_epochs_and_seconds(tmp_path, monkeypatch):

@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import burnish as bn
+from burnish._columns import Columns
 
 LOSSES = [0.9, 0.7, 0.6, 0.65]
 VALIDATION = [0.95, 0.72, 0.75, 0.8]
@@ -164,3 +167,30 @@ def test_what_the_logs_hold_of_the_steps_is_drawn_by_step(agg, digits):
     names = [axis.get_ylabel() for axis in figure.axes]
     assert names == ["loss", "accuracy", "learning_rate", "gradient_norm", "update_ratio"]
     assert len(figure.axes[3].lines[0].get_xdata()) == len(history.steps["step"])
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from(["copy", "last", "grow the copy", ""])), max_size=12))
+def test_columns_are_what_was_appended_and_copies_do_not_change(steps):
+    rows = {"a": np.arange(3.0), "b": np.arange(3)}
+    columns, copies = Columns(rows), []
+    expected = {name: [*values] for name, values in rows.items()}
+    for length, what in steps:
+        rows = {"a": np.full(length, float(len(expected["a"]))), "b": np.arange(length)}
+        assert columns.takes(rows)
+        columns.append(rows)
+        for name, values in rows.items():
+            expected[name] += [*values]
+        if what == "last":
+            columns.set_last("a", -1.0)
+            expected["a"][-1] = -1.0
+        elif what:
+            copies.append((columns.copy(), {name: [*values] for name, values in expected.items()}))
+        if what == "grow the copy":
+            copies[-1][0].append(rows)
+            for name, values in rows.items():
+                copies[-1][1][name] += [*values]
+        for one, held in [(columns, expected), *copies]:
+            assert {name: [*values] for name, values in one.read().items()} == held
+    assert not columns.takes({"a": np.zeros(1)})
+    assert not columns.takes({"a": np.zeros(1), "b": np.zeros(1)})

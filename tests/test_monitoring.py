@@ -2,8 +2,12 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 import burnish as bn
+from burnish import _burnish
 
 
 def network(activation="relu"):
@@ -88,3 +92,29 @@ def test_the_callback_puts_the_figures_into_the_logs(rng):
         means = history.steps[name].reshape(2, 2).mean(axis=1)
         np.testing.assert_allclose(history.history[name], means)
         assert history.history[f"{name}/last.kernel"] == history.parameters["last.kernel"][name]
+
+
+NUMBERS = st.floats(-1e9, 1e9) | st.sampled_from([np.nan, np.inf, -np.inf, -0.0])
+
+
+@given(st.lists(st.tuples(NUMBERS, st.sampled_from([0.0, 0.25, 1.0, 3.0]))), st.integers(0, 20))
+def test_weighted_sums_are_numpy_s_wherever_they_are_cut(rows, cut):
+    means, weights = np.array(rows, dtype=np.float64).reshape(-1, 2).T.copy()
+    whole = _burnish.add_weighted(1.5, means, weights)
+    first = _burnish.add_weighted(1.5, means[:cut], weights[:cut])
+    assert np.array_equal(whole, _burnish.add_weighted(first, means[cut:], weights[cut:]), equal_nan=True)
+    with np.errstate(invalid="ignore"):
+        products = np.where(weights > 0, means * weights, 0.0)
+        assert np.array_equal(whole, np.cumsum([1.5, *products])[-1], equal_nan=True)
+
+
+@given(hnp.arrays(np.float64, st.tuples(st.integers(0, 6), st.integers(1, 4)), elements=NUMBERS), st.integers(0, 6))
+def test_sums_of_what_is_finite_are_numpy_s_wherever_they_are_cut(rows, cut):
+    start = np.full(rows.shape[1], 0.5), np.arange(rows.shape[1])
+    sums, counts = _burnish.add_finite(*start, rows.reshape(-1))
+    first = _burnish.add_finite(*start, rows[:cut].reshape(-1))
+    assert all(map(np.array_equal, (sums, counts), _burnish.add_finite(*first, rows[cut:].reshape(-1))))
+    expected = np.cumsum(np.vstack([start[0], np.where(np.isfinite(rows), rows, 0.0)]), axis=0)[-1]
+    np.testing.assert_array_equal(sums, expected)
+    np.testing.assert_array_equal(counts, start[1] + np.isfinite(rows).sum(axis=0))
+    assert start[0].tolist() == [0.5] * rows.shape[1]

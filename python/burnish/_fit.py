@@ -170,12 +170,17 @@ class Run:
         """Return epoch, batches since the run's start, and batches of this epoch."""
         return self.epoch, self.step, self.position.batch
 
+    def figures(self) -> tuple[EpochMonitor, History]:
+        """Return copies of what was recorded, for a checkpoint."""
+        return self._monitor.copy(), self.history.copy()
+
     def state(self) -> dict[str, Any]:
-        """Return how far the run has come, for a checkpoint; the model, callbacks and history are kept beside it."""
+        """Return how far the run has come, for a checkpoint; model, callbacks and figures are kept beside it."""
+        runtime = self.runtime
         return {
-            "digest": self.runtime.digest,
+            "digest": runtime.digest,
             "settings": self.settings,
-            "device": self.runtime.session.device,
+            "device": runtime.session.device,
             "epoch": self.epoch,
             "step": self.step,
             "stopped": self.model.stop_training,
@@ -186,7 +191,6 @@ class Run:
                 "now": plain_learning_rate(self.core.learning_rate),
             },
             "means": self._meter.state(),
-            "figures": self._monitor.state(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -300,7 +304,7 @@ class Run:
         return {f"val_{name}": mean for name, mean in means.items() if np.ndim(mean) == 0}
 
     def _warn(self, epoch: int, records: Records) -> None:
-        if records["finite"].all():
+        if np.count_nonzero(records["finite"]) == len(records["finite"]):
             return
         bad = np.flatnonzero(~records["finite"])
         compiled = self.runtime.built.compiled

@@ -78,6 +78,12 @@ class EpochMonitor:
             rows |= {(kind, name, figure): (total, count) for name, total, count in columns}
         return rows
 
+    def copy(self) -> EpochMonitor:
+        """Return one that does not change when this one takes in more."""
+        copied = EpochMonitor()
+        copied._sums, copied._open = self._sums, {**self._open}
+        return copied
+
     def state(self) -> list[list[Any]]:
         """Return the sums as rows, for a checkpoint."""
         return [[*key, total, count] for key, (total, count) in self._all().items()]

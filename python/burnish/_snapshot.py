@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _burnish
 from ._errors import named
-from ._storage import KEY, OPTIMIZER, RUN, document_of, split_arrays
+from ._storage import KEY, OPTIMIZER, RUN, document_of, json_of, split_arrays
 from ._tree import pack, unpack
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from ._feed.arrays import Array
     from ._fit import Run
+    from ._monitor import EpochMonitor
     from .history import History
 
-__all__ = ["Snapshot", "Stored", "capture", "checkpoints_in", "names_in", "read"]
+__all__ = ["Snapshot", "Stored", "capture", "checkpoints_in", "in_order", "names_in", "read"]
 
 DOCUMENT = "burnish.run"
 VERSION = 1
@@ -38,14 +40,16 @@ class Snapshot(NamedTuple):
 
     name: str
     arrays: _burnish.Staged
-    model: str
+    model: tuple[str, dict[str, Any]]
     run: dict[str, Any]
+    figures: EpochMonitor
     history: History
 
     def write(self, folder: str, files: _burnish.Rotation | None = None, outdated: str | None = None) -> None:
         """Write it, whole or not at all; one that is outdated by it goes with that."""
         history, columns = pack(self.history.state(), _HISTORY)
-        documents = {KEY: self.model, DOCUMENT: json.dumps({**self.run, "history": history})}
+        run = {**self.run, "figures": self.figures.state(), "history": history}
+        documents = {KEY: json_of(*self.model), DOCUMENT: json.dumps(run)}
         path = os.path.join(folder, self.name)  # noqa: PTH118  paths cost more, and this is done for every checkpoint
         old = None if outdated is None else os.path.join(folder, outdated)  # noqa: PTH118
         (files or _burnish.Rotation()).write(path, self.arrays, columns, documents, old)
@@ -63,15 +67,18 @@ class Stored(NamedTuple):
 
 def capture(run: Run, files: _burnish.Rotation | None = None) -> Snapshot:
     """Copy the state of a run, between two pieces of its work; the files that it will be one of lend the memory."""
+    runtime = run.runtime
     callbacks, arrays = _of_callbacks(run)
     document = {"version": VERSION, **run.state(), "callbacks": callbacks}
     epoch, step, _ = run.place()
+    figures, history = run.figures()
     return Snapshot(
         name=f"epoch-{epoch:06d}-step-{step:010d}{SUFFIX}",
-        arrays=(files or _burnish.Rotation()).copy(run.runtime.session, OPTIMIZER, arrays),
-        model=document_of(run.core, run.runtime, quiet=True),
+        arrays=(files or _burnish.Rotation()).copy(runtime.session, OPTIMIZER, arrays),
+        model=document_of(run.core, runtime, quiet=True),
         run=document,
-        history=run.history.copy(),
+        figures=figures,
+        history=history,
     )
 
 
@@ -92,9 +99,13 @@ def checkpoints_in(directory: Path) -> list[Path]:
     return [directory / name for name in names_in(os.fspath(directory))]
 
 
-def names_in(directory: str, *more: str) -> list[str]:
-    """Return the names of the checkpoints of a directory, and more, oldest first."""
-    names = {*os.listdir(directory), *more}  # noqa: PTH208  paths cost more, and this is done for every checkpoint
+def names_in(directory: str) -> list[str]:
+    """Return the names of the checkpoints of a directory, oldest first."""
+    return in_order(os.listdir(directory))  # noqa: PTH208  paths cost more, and this is done for every checkpoint
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Return those that are names of checkpoints, oldest first."""
     found = [(place, name) for name in names if (place := _place(name))]
     return [name for _, name in sorted(found)]
 

@@ -28,6 +28,7 @@ __all__ = [
     "Difference",
     "described",
     "document_of",
+    "json_of",
     "load_weights",
     "model_arrays",
     "save",
@@ -52,7 +53,7 @@ class Difference(NamedTuple):
 
 def save(core: Core, runtime: Runtime, path: str | PathLike[str]) -> None:
     """Write program, arrays, optimizer and position."""
-    document = document_of(core, runtime)
+    document = json_of(*document_of(core, runtime))
     _burnish.write_arrays(os.fsdecode(path), model_arrays(runtime), {KEY: document})
 
 
@@ -107,8 +108,8 @@ def split_arrays(arrays: Mapping[str, Array]) -> tuple[dict[str, Array], dict[st
     return state, optimizer
 
 
-def document_of(core: Core, runtime: Runtime, *, quiet: bool = False) -> str:
-    """Return everything but the arrays as JSON; unless `quiet`, warn of what it cannot hold."""
+def document_of(core: Core, runtime: Runtime, *, quiet: bool = False) -> tuple[str, dict[str, Any]]:
+    """Return everything but the arrays, what never changes as JSON; unless `quiet`, warn of what JSON cannot hold."""
     built, compiled, position = runtime.built, runtime.built.compiled, core.position
     learning_rate = plain_learning_rate(core.learning_rate)
     if learning_rate is None and not quiet:
@@ -124,15 +125,19 @@ def document_of(core: Core, runtime: Runtime, *, quiet: bool = False) -> str:
             "compiled again (one with `columns` is saved if its `finish` is made of operators and bn.ops)",
             stacklevel=4,
         )
-    document = {
-        "columns": core.columns,
+    return runtime.description, {
+        "columns": {**core.columns},
         "position": {**vars(position)},
         "learning_rate": learning_rate_at(core.learning_rate, position) if learning_rate is None else learning_rate,
         "compiled": None
         if compiled is None
-        else {"optimizer": compiled.optimizer, "precision": compiled.precision, "seed": compiled.seed},
+        else {"optimizer": {**compiled.optimizer}, "precision": compiled.precision, "seed": compiled.seed},
     }
-    return f"{runtime.description.removesuffix('}')}, {json.dumps(document).removeprefix('{')}"
+
+
+def json_of(description: str, changing: dict[str, Any]) -> str:
+    """Return one document of the two parts of one."""
+    return f"{description.removesuffix('}')}, {json.dumps(changing).removeprefix('{')}"
 
 
 def described(built: Built) -> dict[str, Any]:

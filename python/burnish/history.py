@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._columns import Columns
 from ._curves import draw
 from ._errors import choice, integer, unknown
 from ._optional import required
@@ -47,7 +48,7 @@ class History:
         self.parameters: dict[str, dict[str, list[float]]] = {}
         self.activations: dict[str, dict[str, list[float]]] = {}
         self.timing: dict[str, list[float]] = {}
-        self._steps: list[dict[str, npt.NDArray[Any]]] = []
+        self._steps: list[Columns] = []  # more than one where a callback compiled the model anew
 
     @property
     def steps(self) -> dict[str, npt.NDArray[Any]]:
@@ -58,18 +59,19 @@ class History:
         where an accumulation group stayed open), "finite" (an update that was not is skipped), the metrics, and
         "loss_scale" where the loss was scaled.
         """
-        names = self._steps[0] if self._steps else ()
-        return {name: np.concatenate([part[name] for part in self._steps]) for name in names}
+        parts = [part.read() for part in self._steps]
+        return {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else ())}
 
     @property
     def skipped_updates(self) -> int:
         """How many updates were skipped because their gradient was not finite."""
-        return sum(int(np.count_nonzero(~part["finite"])) for part in self._steps)
+        return sum(int(np.count_nonzero(~part.read()["finite"])) for part in self._steps)
 
     def steps_of(self, epoch: int) -> dict[str, npt.NDArray[Any]]:
         """Return the columns of `steps` for one epoch, quickly for the last ones."""
         found: list[dict[str, npt.NDArray[Any]]] = []
-        for part in reversed(self._steps):
+        for columns in reversed(self._steps):
+            part = columns.read()
             if part["epoch"][-1] < epoch:
                 break
             rows = slice(*np.searchsorted(part["epoch"], [epoch, epoch + 1]))
@@ -105,21 +107,17 @@ class History:
 
     def add_steps(self, columns: dict[str, npt.NDArray[Any]]) -> None:
         """Append rows for steps."""
-        self._steps.append(columns)
-        # Parts grow like powers of two, so that there are few of them and each row is copied a few times only.
-        while len(self._steps) > 1 and _to_be_joined(*self._steps[-2:]):
-            last = self._steps.pop()
-            self._steps[-1] = {name: np.concatenate([part, last[name]]) for name, part in self._steps[-1].items()}
+        if self._steps and self._steps[-1].takes(columns):
+            self._steps[-1].append(columns)
+        else:
+            self._steps.append(Columns(columns))
 
     def close_group(self, values: dict[str, npt.NDArray[Any]]) -> None:
         """Complete the last step with the update that closed its accumulation group."""
         if not self._steps:
             return
         for name in {"gradient_norm", "update_ratio", "finite"} & set(values):
-            # A copy: a checkpoint may be reading the column.
-            column = self._steps[-1][name].copy()
-            column[-1] = values[name][0]
-            self._steps[-1] = {**self._steps[-1], name: column}
+            self._steps[-1].set_last(name, values[name][0])
 
     def copy(self) -> History:
         """Return a history that does not change when this one grows."""
@@ -129,16 +127,15 @@ class History:
         for mine, other in ((self.parameters, copied.parameters), (self.activations, copied.activations)):
             for name, figures in mine.items():
                 other[name] = {figure: [*values] for figure, values in figures.items()}
-        copied._steps = [*self._steps]
+        copied._steps = [part.copy() for part in self._steps]
         return copied
 
     def state(self) -> dict[str, Any]:
         """Return everything, columns of numbers as arrays, for a checkpoint."""
-        steps = self.steps
+        steps = self._steps[0].read() if len(self._steps) == 1 else self.steps
         if "finite" in steps:
-            steps["finite"] = steps["finite"].astype(
-                np.int64
-            )  # as wide as the others, so that all lie aligned in a file
+            # As wide as the others: all lie aligned in a file, whatever their order.
+            steps["finite"] = steps["finite"].astype(np.int64)
         nested = {kind: _table(_flat(getattr(self, kind))) for kind in ("parameters", "activations")}
         return {
             "history": _table({(name,): values for name, values in self.history.items()}),
@@ -157,7 +154,7 @@ class History:
                 figures.setdefault(name, {})[figure] = values
             setattr(self, kind, figures)
         steps = state["steps"]
-        self._steps = [{**steps, "finite": steps["finite"].astype(np.bool_)}] if steps else []
+        self._steps = [Columns({**steps, "finite": steps["finite"].astype(np.bool_)})] if steps else []
 
     def to_pandas(self) -> Any:
         """Return the epochs as a `pandas.DataFrame` indexed by epoch."""
@@ -241,7 +238,3 @@ def _columns(table: dict[str, Any]) -> dict[tuple[str, ...], list[Any]]:
 
 def _lists(values: Any) -> list[list[Any]]:
     return values.tolist() if isinstance(values, np.ndarray) else values
-
-
-def _to_be_joined(part: dict[str, npt.NDArray[Any]], last: dict[str, npt.NDArray[Any]]) -> bool:
-    return part.keys() == last.keys() and len(part["step"]) <= len(last["step"])

@@ -72,6 +72,7 @@ class Checkpoint(Callback):
         self._writer = Writer()
         self._files: _burnish.Rotation | None = None
         self._saved: Any = None
+        self._seen: tuple[int, list[str]] = -1, []  # what the directory held when we last changed it
         self._started = 0.0
 
     @classmethod
@@ -128,19 +129,27 @@ class Checkpoint(Callback):
         self._writer.put(lambda: self._write(snapshot), wait=self.unit == "epoch")
 
     def _write(self, snapshot: Snapshot) -> None:
-        from .._snapshot import names_in
+        from .._snapshot import in_order
 
         files, folder = self._rotation(), os.fspath(self.directory)
-        present = names_in(folder, snapshot.name)
+        present = in_order({*self._present(folder), snapshot.name})
         here = present.index(snapshot.name)
         # Later ones are damaged, or of a run that was gone back from.
         gone = present[here + 1 :]
         gone += [] if self.keep is None else present[: max(here + 1 - self.keep, 0)]
+        left = [name for name in present if name not in gone]
         # Where others remain, the last one goes before the new one is safe, so that the disk is waited for once.
         outdated = gone.pop() if self.keep is not None and 1 < self.keep <= here else None
         snapshot.write(folder, files, outdated)
         for name in gone:
             files.remove(os.path.join(folder, name))  # noqa: PTH118  paths cost more, and this is done for every checkpoint
+        self._seen = _changed(folder), left
+
+    def _present(self, folder: str) -> list[str]:
+        """Return the names of the checkpoints, without reading the directory again if nobody else has changed it."""
+        from .._snapshot import names_in
+
+        return self._seen[1] if self._seen[0] == _changed(folder) else names_in(folder)
 
     def _rotation(self) -> _burnish.Rotation:
         self._files = self._files or _burnish.Rotation()
@@ -152,6 +161,11 @@ class Checkpoint(Callback):
             self._writer.finish()
         finally:
             self._files = None
+
+
+def _changed(folder: str) -> int:
+    """Return when a directory was last changed."""
+    return os.stat(folder).st_mtime_ns  # noqa: PTH116  as above
 
 
 class Writer:

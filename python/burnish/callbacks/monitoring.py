@@ -35,8 +35,8 @@ class Monitor(Callback):
         history = self.model.history
         if logs is None or history is None:
             return
-        steps = history.steps
-        updates = (steps["epoch"] == epoch) & np.isfinite(steps["gradient_norm"])
+        steps = history.steps_of(epoch)
+        updates = np.isfinite(steps["gradient_norm"])
         for name in ("gradient_norm", "update_ratio"):
             values = steps[name][updates]
             values = values[np.isfinite(values)]

@@ -14,6 +14,7 @@ use pyo3::types::PyBytes;
 
 use crate::door::{enter, lock};
 use crate::session::Session;
+use crate::threads::pool;
 use crate::types::{Array, Arrays, Named};
 
 /// Writes a safetensors file, a checksum per tensor, whole or absent whatever happens.
@@ -47,11 +48,11 @@ impl Rotation {
         let copy = Staged { copy: Mutex::new(copy), free: Arc::clone(&self.free) };
         let lent = lent(&arrays)?;
         let stored = stored(&lent);
-        session.run(py, |session, _| {
-            let state = session.whole_state(prefix)?;
+        enter(py, || {
+            let state = session.lock().whole_state(prefix)?;
             let state = state.iter().map(|(name, tensor)| Ok((name.clone(), StoredArray::of(tensor)?)));
             let all: Result<BTreeMap<_, _>> = state.chain(stored.into_iter().map(Ok)).collect();
-            lock(&copy.copy).fill(&all?)
+            lock(&copy.copy).fill(&all?, &pool())
         })?;
         Ok(copy)
     }

@@ -1,7 +1,7 @@
 //! A program on a device: predict, evaluate, train.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use burnish_engine::gradient::Method;
 use burnish_engine::trainer::{
@@ -50,7 +50,12 @@ fn dict(py: Python<'_>, arrays: Vec<(String, HostArray)>) -> PyResult<types::Arr
 }
 
 impl Session {
-    pub(crate) fn run<T: Send>(
+    /// The engine's session, for short work.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, burnish_engine::Session> {
+        lock(&self.session)
+    }
+
+    fn run<T: Send>(
         &self,
         py: Python<'_>,
         work: impl FnOnce(&mut burnish_engine::Session, &Interrupt) -> Result<T> + Send,

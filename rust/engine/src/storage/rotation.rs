@@ -166,7 +166,8 @@ mod tests {
             let path = self.path(number);
             let outdated = outdated.map(|outdated| self.path(outdated));
             let mut staged = Staged::default();
-            staged.fill(&arrays(number, length)).expect("filled");
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
+            staged.fill(&arrays(number, length), &pool).expect("filled");
             self.rotation
                 .write(&path, &mut staged, &BTreeMap::new(), &BTreeMap::new(), outdated.as_deref())
                 .expect("written");

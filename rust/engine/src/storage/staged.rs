@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
-use rayon::prelude::*;
+use rayon::ThreadPool;
 use safetensors::tensor::Dtype;
 
 use super::StoredArray;
@@ -14,8 +15,8 @@ use crate::{Error, Result};
 /// Room for the beginning of the first file; later ones have twice what the one before took.
 const ROOM: usize = 1 << 18;
 
-/// Copied at once by a thread.
-const PIECE: usize = 1 << 17;
+/// Copied by one thread in less time than it takes to wake up another.
+const PIECE: usize = 1 << 22;
 
 /// Files grow by steps of this part of their size, so that most are as long as the ones whose places they take.
 const STEPS: usize = 32;
@@ -48,14 +49,14 @@ impl Default for Staged {
 }
 
 impl Staged {
-    /// Copies arrays, in place of those that were here.
-    pub fn fill(&mut self, arrays: &BTreeMap<String, StoredArray<'_>>) -> Result<()> {
+    /// Copies arrays, in place of those that were here, on this thread and those of a pool.
+    pub fn fill(&mut self, arrays: &BTreeMap<String, StoredArray<'_>>, pool: &ThreadPool) -> Result<()> {
         let items = items(arrays)?;
         let length: usize = items.iter().map(|item| item.bytes.len()).sum();
         let end = (self.room + length.next_multiple_of(WIDEST)).next_multiple_of(BLOCK);
         self.memory.reserve(end);
         let start = end - length.next_multiple_of(WIDEST);
-        copy(&mut self.memory[start..start + length], &items);
+        copy(&mut self.memory[start..start + length], &items, pool);
         self.arrays = placed(&items, start);
         Ok(())
     }
@@ -153,15 +154,27 @@ fn placed(items: &[Item<'_>], mut start: usize) -> Vec<Placed> {
     items.iter().map(place).collect()
 }
 
-/// Copies the elements one after another.
-fn copy(mut to: &mut [u8], items: &[Item<'_>]) {
+/// Copies the elements one after another; this thread begins at once, while the others wake up.
+fn copy(mut to: &mut [u8], items: &[Item<'_>], pool: &ThreadPool) {
     let mut pieces = Vec::new();
     for item in items {
         let (own, rest) = to.split_at_mut(item.bytes.len());
         pieces.extend(own.chunks_mut(PIECE).zip(item.bytes.chunks(PIECE)));
         to = rest;
     }
-    pieces.into_par_iter().for_each(|(to, from)| to.copy_from_slice(from));
+    let length: usize = items.iter().map(|item| item.bytes.len()).sum();
+    let helpers = (length / PIECE).min(pool.current_num_threads() - 1);
+    let left = Mutex::new(pieces);
+    let next = || left.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let work = || {
+        while let Some((to, from)) = next() {
+            to.copy_from_slice(from);
+        }
+    };
+    pool.in_place_scope(|scope| {
+        (0..helpers).for_each(|_| scope.spawn(|_| work()));
+        work();
+    });
 }
 
 #[cfg(test)]
@@ -173,6 +186,10 @@ mod tests {
     use super::*;
     use crate::storage::header::DTYPES;
     use crate::storage::{Rotation, read};
+
+    fn pool() -> ThreadPool {
+        rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("threads")
+    }
 
     type Arrays = BTreeMap<String, StoredArray<'static>>;
 
@@ -216,11 +233,11 @@ mod tests {
             ),
         ) {
             let folder = tempfile::tempdir().expect("a folder");
-            let (mut staged, mut rotation) = (Staged::default(), Rotation::default());
+            let (mut staged, mut rotation, pool) = (Staged::default(), Rotation::default(), pool());
             for (number, (copied, added, text)) in files.into_iter().enumerate() {
                 let path = folder.path().join(number.to_string());
                 let (mut all, added, metadata) = (arrays("a", &copied), arrays("b", &added), metadata(text));
-                staged.fill(&all).expect("filled");
+                staged.fill(&all, &pool).expect("filled");
                 // A second file of the same copy is the same.
                 for _ in 0..2 {
                     rotation.write(&path, &mut staged, &added, &metadata, None).expect("written");
@@ -238,14 +255,14 @@ mod tests {
         let (mut staged, mut rotation) = (Staged::default(), Rotation::default());
         let path = folder.path().join("x");
         let mut length = |count: usize| {
-            staged.fill(&arrays("a", &[(11, 800_000), (8, 3)])).expect("filled");
+            staged.fill(&arrays("a", &[(11, 1_200_000), (8, 3)]), &pool()).expect("filled");
             rotation.write(&path, &mut staged, &arrays("b", &[(12, count)]), &metadata(9), None).expect("written");
             fs::metadata(&path).expect("the file").len() as usize
         };
         let lengths: Vec<usize> = [100, 200, 300, 400].map(&mut length).into();
         assert_eq!(lengths, [lengths[0]; 4]);
         assert_eq!(lengths[0] % BLOCK, 0);
-        assert!(lengths[0] < 3_200_024 * 17 / 16 + 4000);
+        assert!(lengths[0] < 4_800_024 * 17 / 16 + 4000);
     }
 
     #[test]
@@ -254,14 +271,14 @@ mod tests {
         let (mut staged, mut rotation, path) = (Staged::default(), Rotation::default(), folder.path().join("x"));
         let mut source = arrays("a", &[(11, 10)]);
         let before = source.clone();
-        staged.fill(&source).expect("filled");
+        staged.fill(&source, &pool()).expect("filled");
         source.values_mut().for_each(|array| array.bytes.to_mut().fill(9));
         rotation.write(&path, &mut staged, &Arrays::new(), &metadata(0), None).expect("written");
         assert!(read(&path).expect("read").0 == before);
         assert!(rotation.write(&path, &mut staged, &before, &metadata(0), None).is_err());
         let mut bad = before.clone();
         bad.values_mut().for_each(|array| array.shape = vec![11]);
-        assert!(staged.fill(&bad).is_err());
+        assert!(staged.fill(&bad, &pool()).is_err());
         assert!(read(&path).expect("read").0 == before);
     }
 }
