@@ -183,7 +183,7 @@ def test_a_disk_that_is_full_leaves_the_old_file(tmp_path, whole):
             train(tmp_path)
         (tmp_path / "told").write_text(str(told.value))
 
-    assert killed(work, 20)
+    assert killed(work, 300)  # in time even on a busy machine
     assert names(tmp_path) == [before]
     assert digest(train(tmp_path), tmp_path) == whole
 

@@ -1,5 +1,7 @@
 //! What the tests of several modules share.
 
+use std::cell::Cell;
+
 use crate::Tensor;
 use crate::ops::Context;
 use crate::random::{Purpose, Stream};
@@ -44,6 +46,20 @@ pub fn on_threads<T: Send>(work: impl Fn() -> T + Sync) -> [T; 3] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
         pool.install(&work)
     })
+}
+
+thread_local! {
+    static READS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Counts what is copied from a device.
+pub fn reading(tensor: &Tensor) {
+    READS.set(READS.get() + usize::from(!tensor.is_cpu()));
+}
+
+/// How often this thread has waited for a device.
+pub fn reads() -> usize {
+    READS.get()
 }
 
 /// What an operation on `x` is evaluated in.

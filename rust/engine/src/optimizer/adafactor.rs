@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fused::sum;
 use super::piece::LANES;
-use super::{Decay, Hyperparameters, Pass, Rule, Slot, Squares, Step, Target, average, run, slots, squares};
+use super::{Change, Decay, Hyperparameters, Pass, Rule, Slot, Squares, Step, Target, average, run, slots, squares};
 use crate::tensor::{DType, Real, Tensor};
 use crate::{Number, cpu};
 
@@ -101,17 +101,17 @@ impl Rule for Adafactor {
         gradient: Tensor,
         state: &mut [Tensor],
         step: &Step,
-    ) -> Squares {
+    ) -> Change {
         let scalars = self.scalars(step, parameter.dtype());
         let count = parameter.len();
         if count == 0 {
-            return Squares::default();
+            return Squares::default().into();
         }
         if state.len() == 1 {
             let variance = Variance(scalars);
             let sums = run(&variance, parameter, &gradient, state, scalars.scale);
             let descent = Descent { variance, length: self.length(step, sums, count) };
-            return Squares::of(run(&descent, parameter, &gradient, state, scalars.scale));
+            return Squares::of(run(&descent, parameter, &gradient, state, scalars.scale)).into();
         }
         let length = |sums| self.length(step, sums, count);
         match parameter.dtype() {
@@ -123,6 +123,7 @@ impl Rule for Adafactor {
             }
             _ => update_tensors(parameter, gradient, state, scalars, length),
         }
+        .into()
     }
 }
 

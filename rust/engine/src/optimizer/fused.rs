@@ -3,7 +3,7 @@
 use std::slice::ChunksExactMut;
 
 use super::piece::{self, BLOCK, Gradient, LANES, Padded, Piece};
-use super::{Rule, Slot, Squares, Step, Target};
+use super::{Change, Rule, Slot, Squares, Step, Target};
 use crate::Number;
 use crate::cpu;
 use crate::memory::Block;
@@ -77,9 +77,12 @@ impl<F: Formula<S>, const S: usize> Rule for Elementwise<F, S> {
         gradient: Tensor,
         state: &mut [Tensor],
         step: &Step,
-    ) -> Squares {
+    ) -> Change {
         let pass = Update::<F, S>(self.0.scalars(step));
-        Squares::of(run(&pass, parameter, &gradient, state, step.gradient_scale))
+        if parameter.is_cpu() {
+            return Squares::of(run(&pass, parameter, &gradient, state, step.gradient_scale)).into();
+        }
+        Change::OnDevice(pass_over_tensors(&pass, parameter, &gradient, state, step.gradient_scale))
     }
 }
 
@@ -99,17 +102,25 @@ pub(super) fn run<P: Pass<S, K>, const S: usize, const K: usize>(
     match parameter.dtype() {
         DType::F32 if parameter.is_cpu() => run_cpu::<f32, P, S, K>(pass, parameter, gradient, state, scale),
         DType::F64 if parameter.is_cpu() => run_cpu::<f64, P, S, K>(pass, parameter, gradient, state, scale),
-        _ => run_tensors(pass, parameter, gradient, state, scale),
+        _ if K == 0 => {
+            pass_over_tensors(pass, parameter, gradient, state, scale);
+            [0.0; K]
+        }
+        _ => {
+            let sums = pass_over_tensors(pass, parameter, gradient, state, scale).numbers();
+            *sums.first_chunk().expect("a number for each sum")
+        }
     }
 }
 
-fn run_tensors<P: Pass<S, K>, const S: usize, const K: usize>(
+/// [`run`] on any device, where the sums stay, `(K,)`.
+fn pass_over_tensors<P: Pass<S, K>, const S: usize, const K: usize>(
     pass: &P,
     parameter: &mut Tensor,
     gradient: &Tensor,
     state: &mut [Tensor],
     scale: f64,
-) -> [f64; K] {
+) -> Tensor {
     let old: [Tensor; S] = std::array::from_fn(|index| state[index].clone());
     let (after, new, terms) = pass.apply(parameter.clone(), gradient.clone().times(scale), old);
     if P::WRITES_STATE {
@@ -118,14 +129,19 @@ fn run_tensors<P: Pass<S, K>, const S: usize, const K: usize>(
     if P::WRITES_PARAMETER {
         *parameter = after;
     }
-    terms.map(sum)
+    Tensor::concatenate(terms.map(sum_on_device).into(), 0)
 }
 
 /// The sum of all elements, in 32 bits or more.
 pub(super) fn sum(tensor: Tensor) -> f64 {
+    sum_on_device(tensor).scalar()
+}
+
+/// [`sum`] where the tensor is, `(1,)`.
+fn sum_on_device(tensor: Tensor) -> Tensor {
     let wide = if tensor.dtype() == DType::F64 { tensor } else { tensor.cast(DType::F32) };
     let axes: Vec<usize> = (0..wide.rank()).collect();
-    wide.sum_axes(&axes).scalar()
+    wide.sum_axes(&axes).reshape(&[1])
 }
 
 fn run_cpu<E: Real, P: Pass<S, K>, const S: usize, const K: usize>(
@@ -269,8 +285,18 @@ pub(crate) fn sum_squares(tensor: &Tensor) -> f64 {
     if let Some(values) = tensor.as_slice::<f64>() {
         return blocked(values, values, block_squares);
     }
-    // One number comes from the device; all of them only if squares overflowed its type.
-    let found = sum(tensor.clone().square());
+    wide_squares(tensor, sum(tensor.clone().square()))
+}
+
+/// [`sum_squares`] of several tensors on a device, which are waited for once.
+pub(crate) fn sums_of_squares<'a>(tensors: impl Iterator<Item = &'a Tensor> + Clone) -> Block<f64> {
+    let sums = Tensor::numbers_of(tensors.clone().map(|tensor| sum_on_device(tensor.clone().square())).collect());
+    let pairs = tensors.zip(&*sums).map(|(tensor, &sum)| wide_squares(tensor, sum));
+    pairs.collect::<Vec<f64>>().into()
+}
+
+/// One number comes from the device; all of them only if squares overflowed its type.
+fn wide_squares(tensor: &Tensor, found: f64) -> f64 {
     if found.is_finite() { found } else { tensor.to_f64().iter().map(|value| value * value).sum() }
 }
 

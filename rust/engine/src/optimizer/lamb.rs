@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Hyperparameters, Pass, Rule, Slot, Squares, Step, Target, average, run, seen, slots, squares};
+use super::{Change, Hyperparameters, Pass, Rule, Slot, Squares, Step, Target, average, run, seen, slots, squares};
 use crate::Number;
 use crate::tensor::Tensor;
 
@@ -96,7 +96,7 @@ impl Rule for Lamb {
         gradient: Tensor,
         state: &mut [Tensor],
         step: &Step,
-    ) -> Squares {
+    ) -> Change {
         let [beta1, beta2] = self.betas;
         let moments = Moments {
             betas: self.betas,
@@ -108,6 +108,6 @@ impl Rule for Lamb {
             run(&moments, parameter, &gradient, state, step.gradient_scale).map(f64::sqrt);
         let trust = if of_parameter > 0.0 && of_direction > 0.0 { of_parameter / of_direction } else { 1.0 };
         let descent = Descent { moments, rate: step.learning_rate * trust };
-        Squares::of(run(&descent, parameter, &gradient, state, step.gradient_scale))
+        Squares::of(run(&descent, parameter, &gradient, state, step.gradient_scale)).into()
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Hyperparameters, Pass, Rule, Slot, Squares, Step, Target, run, slots, squares};
+use super::{Change, Hyperparameters, Pass, Rule, Slot, Squares, Step, Target, run, slots, squares};
 use crate::Number;
 use crate::tensor::Tensor;
 
@@ -81,7 +81,7 @@ impl Rule for Lars {
         gradient: Tensor,
         state: &mut [Tensor],
         step: &Step,
-    ) -> Squares {
+    ) -> Change {
         let scale = step.gradient_scale;
         let [of_parameter, of_gradient] = run(&Norms, parameter, &gradient, state, scale).map(f64::sqrt);
         let divisor = of_gradient + step.weight_decay * of_parameter;
@@ -92,6 +92,6 @@ impl Rule for Lars {
             weight_decay: step.weight_decay,
             rate: step.learning_rate,
         };
-        Squares::of(run(&descent, parameter, &gradient, state, scale))
+        Squares::of(run(&descent, parameter, &gradient, state, scale)).into()
     }
 }

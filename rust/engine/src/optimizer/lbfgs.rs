@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::wolfe::{self, Sample};
-use super::{Hyperparameters, Rule, Slot, Squares, Step, Target, dot, sum_squares};
+use super::{Change, Hyperparameters, Rule, Slot, Step, Target, dot, sum_squares};
 use crate::tensor::Tensor;
 use crate::{Number, Result};
 
@@ -64,7 +64,7 @@ impl Rule for Lbfgs {
         self.weight_decay
     }
 
-    fn update(&self, _: &Target, _: &mut Tensor, _: Tensor, _: &mut [Tensor], _: &Step) -> Squares {
+    fn update(&self, _: &Target, _: &mut Tensor, _: Tensor, _: &mut [Tensor], _: &Step) -> Change {
         unreachable!("a solver makes the updates")
     }
 

@@ -28,7 +28,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
 use fused::{Elementwise, Formula, Pass, run, slots, squares};
-pub(crate) use fused::{dot, sum_squares};
+pub(crate) use fused::{dot, sum_squares, sums_of_squares};
 pub use lbfgs::Lbfgs;
 pub(crate) use lbfgs::{Last, Memory, Pair, Value};
 
@@ -69,6 +69,51 @@ impl Squares {
     }
 }
 
+/// What an update did to a parameter.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// In numbers.
+    Known(Squares),
+    /// The numbers of [`Squares`], `(2,)`, on a device that may not have found them yet.
+    OnDevice(Tensor),
+}
+
+impl Change {
+    /// The numbers, which are waited for.
+    pub fn squares(self) -> Squares {
+        match self {
+            Self::Known(squares) => squares,
+            Self::OnDevice(numbers) => Squares::of(*numbers.numbers().first_chunk().expect("two numbers")),
+        }
+    }
+
+    /// The numbers of several changes, which are waited for once.
+    pub fn all<T>(changes: Vec<(T, Self)>) -> Vec<(T, Squares)> {
+        // On the `cpu` device, where a step allocates nothing.
+        if changes.is_empty() {
+            return Vec::new();
+        }
+        let on_device = changes.iter().filter_map(|(_, change)| match change {
+            Self::OnDevice(numbers) => Some(numbers.clone()),
+            Self::Known(_) => None,
+        });
+        let numbers = Tensor::numbers_of(on_device.collect());
+        let mut numbers = numbers.as_chunks().0.iter();
+        let known = |change| match change {
+            Self::Known(squares) => squares,
+            Self::OnDevice(_) => Squares::of(*numbers.next().expect("two numbers of each")),
+        };
+        let (names, changes): (Vec<T>, Vec<Self>) = changes.into_iter().unzip();
+        names.into_iter().zip(changes.into_iter().map(known)).collect()
+    }
+}
+
+impl From<Squares> for Change {
+    fn from(squares: Squares) -> Self {
+        Self::Known(squares)
+    }
+}
+
 /// What a rule may know of a parameter besides its numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -103,7 +148,7 @@ pub trait Rule: std::fmt::Debug + Send + Sync {
         gradient: Tensor,
         state: &mut [Tensor],
         step: &Step,
-    ) -> Squares;
+    ) -> Change;
     /// What makes the updates where the rule has to evaluate the loss itself; [`Self::update`] is then not called.
     fn solver(&self) -> Option<&Lbfgs> {
         None

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::adam::AdamW;
-use super::{Decay, Hyperparameters, Pass, Rule, Slot, Squares, Step, Target, run, slots, squares};
+use super::{Change, Decay, Hyperparameters, Pass, Rule, Slot, Squares, Step, Target, run, slots, squares};
 use crate::Number;
 use crate::cpu;
 use crate::cpu::gemm::{Matrix, gemm};
@@ -79,7 +79,7 @@ impl Rule for Orthogonal {
         gradient: Tensor,
         state: &mut [Tensor],
         step: &Step,
-    ) -> Squares {
+    ) -> Change {
         if !is_hidden_matrix(target) {
             let step = Step { learning_rate: step.learning_rate * self.muon.adamw_ratio, ..*step };
             return self.rest.update(target, parameter, gradient, state, &step);
@@ -93,7 +93,7 @@ impl Rule for Orthogonal {
             shrink: Decay::decoupled(step).shrink,
             rate: step.learning_rate * (outputs / inputs).max(1.0).sqrt(),
         };
-        Squares::of(run(&descent, parameter, &direction, &mut [], 1.0))
+        Squares::of(run(&descent, parameter, &direction, &mut [], 1.0)).into()
     }
 }
 

@@ -260,7 +260,7 @@ fn steps(name: &str, h: &Json, count: usize, dtype: DType, device: &Device) -> (
     let squares = (1..4)
         .map(|number| {
             let step = step(number, rule.weight_decay());
-            rule.update(&target, &mut parameter, tensor(1 + number), &mut state, &step)
+            rule.update(&target, &mut parameter, tensor(1 + number), &mut state, &step).squares()
         })
         .collect();
     (parameter.to_f64(), state.iter().flat_map(Tensor::to_f64).collect(), squares)
@@ -349,8 +349,10 @@ fn steps_by_rows(
     let target = Target { shape: shape.to_vec(), ..target(0) };
     let zeros = |slot: &Slot| Tensor::full(&slot.shape, 0.0, DType::F32, &Device::cpu());
     let mut state: Vec<Tensor> = rule.state(&target).iter().map(zeros).collect();
-    let update =
-        |number| rule.update(&target, &mut parameter, gradient(number), &mut state, &step(number, rule.weight_decay()));
+    let update = |number| {
+        let step = step(number, rule.weight_decay());
+        rule.update(&target, &mut parameter, gradient(number), &mut state, &step).squares()
+    };
     let squares = (1..3).map(update).collect();
     (parameter.to_f64(), state.iter().flat_map(Tensor::to_f64).collect(), squares)
 }

@@ -294,7 +294,10 @@ impl<'a> Evaluator<'a> {
             let running = profiler.map(|profiler| profiler.begin(Phase::Backward, Some(id), step.reads(&gradient)));
             let found = step.gradient(node, gradient, &wanted);
             for (&input, gradient) in node.inputs.iter().zip(&found) {
-                if let (true, Some(gradient)) = (reverse.measured[input], gradient) {
+                // What is on a device would have to be waited for.
+                if let (true, Some(gradient)) = (reverse.measured[input], gradient)
+                    && gradient.is_cpu()
+                {
                     squares[input] = Some(sum_squares(gradient));
                 }
             }

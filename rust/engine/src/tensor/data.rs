@@ -180,6 +180,8 @@ impl Tensor {
 
     /// Copies the elements to the host, waiting for the device.
     pub fn try_into_data(self) -> Result<TensorData> {
+        #[cfg(test)]
+        crate::testing::reading(&self);
         let dtype = self.dtype;
         let primitive = self.into_primitive();
         let data = match dtype {
@@ -201,6 +203,21 @@ impl Tensor {
             return Block::collect(values.iter().map(|&value| value.into()));
         }
         self.as_slice::<f64>().map_or_else(|| self.to_f64().into(), Block::copy)
+    }
+
+    /// The elements of several tensors, one behind the other; floats on a device are waited for once.
+    pub(crate) fn numbers_of(tensors: Vec<Self>) -> Block<f64> {
+        let together = |tensor: &Self| !tensor.is_cpu() && tensor.dtype().is_float();
+        if tensors.len() < 2 || !tensors.iter().all(together) {
+            let numbers = tensors.iter().flat_map(|tensor| tensor.numbers().to_vec());
+            return numbers.collect::<Vec<f64>>().into();
+        }
+        let wide = if tensors.iter().any(|tensor| tensor.dtype() == DType::F64) { DType::F64 } else { DType::F32 };
+        let flat = tensors.into_iter().map(|tensor| {
+            let count = tensor.len();
+            tensor.cast(wide).reshape(&[count])
+        });
+        Self::concatenate(flat.collect(), 0).numbers()
     }
 
     /// The value of a tensor with one element.

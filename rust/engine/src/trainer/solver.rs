@@ -120,9 +120,7 @@ impl Session {
         for ((&id, old), movement) in trained.iter().zip(before).zip(update.parameters.iter_mut()) {
             let change = self.parameter(id).clone() - old.clone();
             let sums = Squares { parameter: sum_squares(old), update: sum_squares(&change) };
-            movement.update_ratio = sums.ratio();
-            all.parameter += sums.parameter;
-            all.update += sums.update;
+            all.add(sums, movement);
         }
         update.update_ratio = all.ratio();
     }

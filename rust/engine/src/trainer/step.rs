@@ -451,11 +451,17 @@ impl Records {
 type Sums = SmallVec<[f64; 8]>;
 
 fn sums(values: &Leaves, outputs: &Outputs, weights: &[f64]) -> Sums {
-    let sum = |id: ValueId| {
-        let values = values[id].as_ref().expect("an output of the plan").numbers();
-        values.iter().zip(weights).filter(|(_, weight)| **weight != 0.0).map(|(a, b)| a * b).sum()
+    let value = |id: ValueId| values[id].as_ref().expect("an output of the plan");
+    let sum = |numbers: &[f64]| -> f64 {
+        numbers.iter().zip(weights).filter(|(_, weight)| **weight != 0.0).map(|(a, b)| a * b).sum()
     };
-    std::iter::once(outputs.loss).chain(outputs.metrics.iter().map(|(_, id)| *id)).map(sum).collect()
+    let ids = std::iter::once(outputs.loss).chain(outputs.metrics.iter().map(|(_, id)| *id));
+    if value(outputs.loss).is_cpu() {
+        return ids.map(|id| sum(&value(id).numbers())).collect();
+    }
+    // A device is waited for once.
+    let numbers = Tensor::numbers_of(ids.map(|id| value(id).clone()).collect());
+    numbers.chunks_exact(weights.len()).map(sum).collect()
 }
 
 /// The name of a metric among records and totals.

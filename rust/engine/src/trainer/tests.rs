@@ -9,7 +9,7 @@ use super::*;
 use crate::Interrupt;
 use crate::gradient::Method;
 use crate::program::{Buffer, Dim, Initializer, Kind, Parameter, Role};
-use crate::testing::{assert_close, numbers, on_threads};
+use crate::testing::{assert_close, numbers, on_threads, reads};
 
 const FEATURES: usize = 3;
 const HIDDEN: usize = 4;
@@ -449,4 +449,16 @@ fn inputs_that_do_not_fit_are_refused_in_words() {
     refused(change("z", Some(Data::view(&data.y, &[4]))), "z is not an input");
     refused(change("y", Some(Data::view(&data.y, &[3, 1]))), "y must have 4 rows like x, got 3");
     refused(change("y", Some(Data::view(&data.y, &[4]))), "expected shape (batch, 1), got (4,)");
+}
+
+#[test]
+fn a_step_waits_for_its_device_three_times_however_many_parameters_there_are() {
+    let mut session = session(&Device::ndarray(), DType::F32);
+    let config = serde_json::from_value(json!({"name": "adam", "clip_norm": 1.0})).expect("a configuration");
+    session.set_optimizer(&config).expect("a known optimizer");
+    let data = Data::new(3, 12);
+    let before = reads();
+    train(&mut session, &data, None, 3, true);
+    // Losses and metrics, squares of gradients, squares of changes.
+    assert_eq!(reads() - before, 4 * 3);
 }

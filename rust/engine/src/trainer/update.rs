@@ -9,7 +9,7 @@ use super::config::{OptimizerConfig, Settings};
 use super::loss_scale::LossScale;
 use crate::gradient::Method;
 use crate::memory::{Block, List, listed};
-use crate::optimizer::{Memory, Rule, Squares, Step, sum_squares};
+use crate::optimizer::{Change, Memory, Rule, Squares, Step, sum_squares, sums_of_squares};
 use crate::program::{Checkpoint, Leaves, Reverse, ValueId};
 use crate::tensor::{DType, Real, Tensor};
 use crate::{Error, Number, Result, cpu};
@@ -176,11 +176,7 @@ impl Training {
         scale: f64,
         learning_rate: f64,
     ) -> Update {
-        let of = |(id, gradient): &(ValueId, Tensor)| {
-            let known = squares.get(*id).copied().flatten();
-            known.unwrap_or_else(|| sum_squares(gradient))
-        };
-        let squares = Block::collect(gradients.iter().map(of));
+        let squares = measured(&gradients, squares);
         let gradient_norm = scale * squares.iter().sum::<f64>().sqrt();
         let mut update = Update {
             gradient_norm,
@@ -196,14 +192,17 @@ impl Training {
         }
         let (mut gradients, clipped_scale) = self.clip(gradients, squares, scale);
         self.updates += 1;
-        let mut all = Squares::default();
+        let (mut all, mut waiting) = (Squares::default(), Vec::new());
         for (id, gradient) in gradients.drain(..) {
             let scale = if self.settings[&id].clip { clipped_scale } else { scale };
             let parameter = state[id].as_mut().expect("parameters are initialised");
-            let sums = self.update_one(id, parameter, gradient, scale, learning_rate);
-            update.parameters[self.place(id)].update_ratio = sums.ratio();
-            all.parameter += sums.parameter;
-            all.update += sums.update;
+            match self.update_one(id, parameter, gradient, scale, learning_rate) {
+                Change::Known(squares) => all.add(squares, &mut update.parameters[self.place(id)]),
+                change => waiting.push((id, change)),
+            }
+        }
+        for (id, squares) in Change::all(waiting) {
+            all.add(squares, &mut update.parameters[self.place(id)]);
         }
         update.update_ratio = all.ratio();
         if let Some(average) = &mut self.average {
@@ -229,7 +228,7 @@ impl Training {
             let clipped =
                 |(id, gradient)| (id, if clips(&id) { clip_value(gradient, limit / scale) } else { gradient });
             gradients = gradients.drain(..).map(clipped).collect();
-            squares = Block::collect(gradients.iter().map(|(_, gradient)| sum_squares(gradient)));
+            squares = measured(&gradients, &[]);
         }
         let clipped = gradients.iter().zip(&*squares).filter(|((id, _), _)| clips(id));
         let norm = scale * clipped.map(|(_, squares)| squares).sum::<f64>().sqrt();
@@ -244,7 +243,7 @@ impl Training {
         gradient: Tensor,
         gradient_scale: f64,
         learning_rate: f64,
-    ) -> Squares {
+    ) -> Change {
         let Settings { target, learning_rate: factor, weight_decay, .. } = &self.settings[&id];
         let state = self.state.entry(id).or_insert_with(|| ParameterState {
             moments: self
@@ -260,6 +259,26 @@ impl Training {
         let step = Step { number: state.updates, learning_rate, weight_decay: *weight_decay, gradient_scale };
         self.rule.update(target, parameter, gradient, &mut state.moments, &step)
     }
+}
+
+impl Squares {
+    /// Adds those of a parameter, and records what its update did.
+    pub(super) fn add(&mut self, other: Self, movement: &mut Movement) {
+        movement.update_ratio = other.ratio();
+        self.parameter += other.parameter;
+        self.update += other.update;
+    }
+}
+
+/// The sums of squares of gradients, some of which may be known already; those on a device are waited for once.
+fn measured(gradients: &[(ValueId, Tensor)], known: &[Option<f64>]) -> Block<f64> {
+    if gradients.iter().any(|(_, gradient)| !gradient.is_cpu()) {
+        return sums_of_squares(gradients.iter().map(|(_, gradient)| gradient));
+    }
+    Block::collect(gradients.iter().map(|(id, gradient)| {
+        let known = known.get(*id).copied().flatten();
+        known.unwrap_or_else(|| sum_squares(gradient))
+    }))
 }
 
 /// Every element brought into `±limit`.
