@@ -5,7 +5,8 @@
 "loop" gives the engine the same batches and does nothing else; "fit" is `Model.fit` without callbacks and silent;
 "default" is `Model.fit` as it is when nobody says otherwise (history, progress as lines) with a checkpoint every 100
 steps; "all" has a checkpoint every 100 steps and many callbacks besides, whose best weights are in each checkpoint too.
-In turn, in random order; medians and quartiles of the ratios to the loop of the same round.
+In turn, in random order; medians and quartiles of the ratios to the loop of the same round. A fit has the length of one
+on MNIST: 8 epochs of 500 steps, two seconds.
 """
 
 import contextlib
@@ -22,7 +23,7 @@ import burnish as bn
 from burnish import _burnish
 from burnish.model import core_of
 
-EPOCHS, STEPS, BATCH = 4, 500, 128
+EPOCHS, STEPS, BATCH = 8, 500, 128
 
 
 def network():
