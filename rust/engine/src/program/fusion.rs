@@ -1,5 +1,7 @@
 //! Activations that the operation before them applies itself: one pass over memory less, forwards and backwards.
 
+use std::sync::Arc;
+
 use super::{Node, Program, Source, ValueId};
 use crate::ops::Activation;
 
@@ -7,8 +9,14 @@ impl Program {
     /// The same program with activations fused into what they are applied to, where nothing else reads that.
     ///
     /// The places of all other values stay; those of such activations are read by nobody.
-    pub(crate) fn fused(&self) -> Self {
-        let mut program = self.clone();
+    pub(crate) fn fused(self: &Arc<Self>) -> Arc<Self> {
+        // Most programs have none: layers apply their own. A copy would hold all constants twice.
+        let activates =
+            |source: &Source| matches!(source, Source::Node(node) if node.operation.as_activation().is_some());
+        if !self.values.iter().any(|value| activates(&value.source)) {
+            return Arc::clone(self);
+        }
+        let mut program = Self::clone(self);
         let uses = self.uses();
         let mut moved: Vec<ValueId> = (0..self.values.len()).collect();
         for id in 0..self.values.len() {
@@ -27,7 +35,7 @@ impl Program {
             }
         }
         program.outputs.values_mut().chain(program.assignments.values_mut()).for_each(|id| *id = moved[*id]);
-        program
+        Arc::new(program)
     }
 
     /// How often each value is read, or asked for.
@@ -70,7 +78,7 @@ mod tests {
     use crate::program::{Dim, Kind, Plan};
 
     /// x, then operations on the value before, each with its layer.
-    fn chain(operations: &[(&str, usize)]) -> Program {
+    fn chain(operations: &[(&str, usize)]) -> Arc<Program> {
         let mut program = Program::default();
         let x = program.input("x", vec![Dim::BATCH, Dim::known(4)], Kind::Float).expect("a new name");
         let mut last = x;
@@ -88,7 +96,7 @@ mod tests {
             last = program.apply(name, inputs, json!({})).expect("fits");
         }
         program.output("y", last).expect("a value");
-        program
+        Arc::new(program)
     }
 
     /// Names and layers of activations of what runs for `y`.
@@ -118,7 +126,7 @@ mod tests {
     fn what_others_read_stays_as_it_is() {
         let mut program = chain(&[("linear", 1), ("relu", 0)]);
         let before = program.find_output("y").expect("named") - 1;
-        program.output("z", before).expect("a value");
+        Arc::make_mut(&mut program).output("z", before).expect("a value");
         assert_eq!(runs(&program.fused()), [("linear", "linear_0"), ("relu", "relu_1")]);
     }
 }

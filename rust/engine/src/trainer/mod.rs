@@ -129,7 +129,7 @@ impl Session {
         precision.check(&device)?;
         let mut session = Self {
             state: Leaves::filled(program.values().len(), || None),
-            program: Arc::new(program.fused()),
+            program: program.fused(),
             described: program,
             device,
             precision,
@@ -181,8 +181,10 @@ impl Session {
 
     /// Lets the operations before activations apply them, or not.
     fn run_fused(&mut self, fused: bool) {
-        self.program = if fused { Arc::new(self.described.fused()) } else { Arc::clone(&self.described) };
-        self.plans.clear();
+        if fused == Arc::ptr_eq(&self.program, &self.described) {
+            self.program = if fused { self.described.fused() } else { Arc::clone(&self.described) };
+            self.plans.clear();
+        }
     }
 
     /// Where it runs.
