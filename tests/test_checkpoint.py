@@ -25,15 +25,15 @@ def test_lives_of_some_batches_end_in_the_same_bits(whole, tmp_path, batches):
     assert names(tmp_path)[-1] == "epoch-000007-step-0000000077.safetensors"
 
 
-def test_a_copied_history_does_not_change():
+def test_the_state_of_a_history_does_not_change():
     history = bn.History()
     for length in (1, 1, 3, 2):
         history.add_steps({"step": np.arange(length), "gradient_norm": np.full(length, np.nan)})
-    copy = history.copy()
+    steps = history.state()["steps"]
     history.close_group({"gradient_norm": np.array([2.0])})
     history.add_steps({"step": np.arange(1), "gradient_norm": np.ones(1)})
-    assert copy.steps["step"].tolist() == [0, 0, 0, 1, 2, 0, 1]
-    assert np.isnan(copy.steps["gradient_norm"]).all()
+    assert steps["step"].tolist() == [0, 0, 0, 1, 2, 0, 1]
+    assert np.isnan(steps["gradient_norm"]).all()
     assert history.steps["gradient_norm"][-2:].tolist() == [2.0, 1.0]
 
 
@@ -41,8 +41,7 @@ def test_a_checkpoint_after_any_batch_serves(whole, tmp_path, monkeypatch):
     taken = {}
 
     def keep(self, run):
-        snapshot = _snapshot.capture(run)
-        taken[run.place()] = snapshot
+        taken[run.place()] = _snapshot.Folder(str(tmp_path), 3).capture(run)
 
     monkeypatch.setattr(Checkpoint, "save", keep)
     train(tmp_path, every=1)
@@ -53,7 +52,7 @@ def test_a_checkpoint_after_any_batch_serves(whole, tmp_path, monkeypatch):
         folder = tmp_path / str(place)
         (folder / "run").mkdir(parents=True)
         (folder / "log.csv").write_bytes(log)
-        snapshot.write(str(folder / "run"))
+        _snapshot.Folder(str(folder / "run"), 3).write(snapshot)
         assert digest(train(folder), folder) == whole, place
 
 
@@ -487,15 +486,15 @@ def test_pieces_end_where_a_checkpoint_is_due_and_only_there(tmp_path, monkeypat
 
 
 def test_a_failed_write_ends_the_fit_and_leaves_the_files(tmp_path, monkeypatch):
-    original, count = _snapshot.Snapshot.write, []
+    original, count = _snapshot.Folder.write, []
 
-    def write(self, *how):
-        count.append(self.name)
+    def write(self, snapshot):
+        count.append(snapshot.name)
         if len(count) > 2:
             raise OSError(28, "No space left on device")
-        original(self, *how)
+        original(self, snapshot)
 
-    monkeypatch.setattr(_snapshot.Snapshot, "write", write)
+    monkeypatch.setattr(_snapshot.Folder, "write", write)
     model = network()
     with pytest.raises(OSError, match="No space left"):
         model.fit(X, Y, epochs=9, callbacks=Checkpoint(tmp_path, 1), verbose=0)
@@ -505,13 +504,13 @@ def test_a_failed_write_ends_the_fit_and_leaves_the_files(tmp_path, monkeypatch)
 
 
 def test_a_disk_that_is_slow_does_not_hold_training_up(tmp_path, monkeypatch):
-    original, trained, came_first = _snapshot.Snapshot.write, threading.Event(), []
+    original, trained, came_first = _snapshot.Folder.write, threading.Event(), []
 
-    def write(self, *how):
+    def write(self, snapshot):
         came_first.append(trained.wait(30))
-        original(self, *how)
+        original(self, snapshot)
 
-    monkeypatch.setattr(_snapshot.Snapshot, "write", write)
+    monkeypatch.setattr(_snapshot.Folder, "write", write)
     ends = bn.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: trained.set() if epoch == 3 else None)
     network().fit(X, Y, epochs=4, batch_size=16, callbacks=[Checkpoint.every(1, tmp_path), ends], verbose=0)
     assert len(came_first) >= 2

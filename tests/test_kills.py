@@ -76,20 +76,20 @@ def is_whole(path):
 def test_kills_while_saving_lose_no_checkpoint(tmp_path):
     model = bn.Sequential([bn.layers.Dense(300)])
     model.compile("mse", "adam")
-    taken = []
+    folders, taken = [_snapshot.Folder(str(tmp_path), 2)], []
 
     class Take(Callback):
         def on_epoch_end(self, epoch, logs=None):
-            taken.append(_snapshot.capture(core_of(self.model).run))
+            taken.append(folders[0].capture(core_of(self.model).run))
 
     model.fit(X, np.zeros((len(X), 300), np.float32), callbacks=Take(), verbose=0)
-    checkpoint, draw, count, halves, before = Checkpoint(tmp_path, 1, keep=2), random.Random(2), 0, 0, 0
+    draw, count, halves, before = random.Random(2), 0, 0, 0
     for _ in range(1000 if KILLS else 20):
         read, write = os.pipe()
 
         def work(first=count, write=write):
             for number in range(first, 10**9):
-                checkpoint._write(taken[0]._replace(name=f"epoch-000000-step-{number:010d}.safetensors"))
+                folders[0].write(taken[0]._replace(name=f"epoch-000000-step-{number:010d}.safetensors"))
                 os.write(write, number.to_bytes(8, "little"))
 
         assert not killed(work, draw.uniform(0.0, 0.02))
@@ -108,8 +108,8 @@ def test_kills_while_saving_lose_no_checkpoint(tmp_path):
         for path in present:
             assert _snapshot.read(path).run["step"] == taken[0].run["step"]
     print(f"{halves} kills in the middle of a write, {count} checkpoints")
-    checkpoint._write(taken[0]._replace(name=f"epoch-000000-step-{count:010d}.safetensors"))
-    checkpoint.on_train_end()
+    folders[0].write(taken[0]._replace(name=f"epoch-000000-step-{count:010d}.safetensors"))
+    folders.clear()  # and the file that the folder keeps for its next
     left = [path.name for path in _snapshot.checkpoints_in(tmp_path)]
     assert len(left) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(left)
@@ -193,8 +193,8 @@ def test_an_exit_waits_for_the_write_and_a_fork_does_not_lose_it(tmp_path):
     script = (
         "import sys, time, numpy as np, burnish as bn\n"
         "from burnish import _snapshot\n"
-        "write = _snapshot.Snapshot.write\n"
-        "_snapshot.Snapshot.write = lambda self, *how: (time.sleep(0.3), write(self, *how))\n"
+        "write = _snapshot.Folder.write\n"
+        "_snapshot.Folder.write = lambda self, *how: (time.sleep(0.3), write(self, *how))\n"
         "class Leaves(bn.callbacks.Callback):\n"
         "    def on_epoch_end(self, epoch, logs=None): sys.exit(3) if epoch else None\n"
         "model = bn.Sequential([bn.layers.Dense(1)])\n"

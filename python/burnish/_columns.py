@@ -21,13 +21,6 @@ class Columns:
         self._memory = {name: np.asarray(values) for name, values in rows.items()}
         self._count = self._room = len(next(iter(rows.values()), ()))
 
-    def copy(self) -> Columns:
-        """Return columns that do not change when these grow."""
-        copied = Columns({})
-        copied._memory, copied._count = {**self._memory}, self._count
-        copied._room = self._count  # what is behind is not its own
-        return copied
-
     def takes(self, rows: Mapping[str, Array]) -> bool:
         """Say whether rows have these columns, and numbers of their types."""
         memory = self._memory

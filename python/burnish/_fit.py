@@ -170,12 +170,11 @@ class Run:
         """Return epoch, batches since the run's start, and batches of this epoch."""
         return self.epoch, self.step, self.position.batch
 
-    def figures(self) -> tuple[EpochMonitor, History]:
-        """Return copies of what was recorded, for a checkpoint."""
-        return self._monitor.copy(), self.history.copy()
-
     def state(self) -> dict[str, Any]:
-        """Return how far the run has come, for a checkpoint; model, callbacks and figures are kept beside it."""
+        """Return how far the run has come and what was recorded, for a checkpoint: it stays as it is.
+
+        Model and callbacks are kept beside it.
+        """
         runtime = self.runtime
         return {
             "digest": runtime.digest,
@@ -191,6 +190,8 @@ class Run:
                 "now": plain_learning_rate(self.core.learning_rate),
             },
             "means": self._meter.state(),
+            "figures": self._monitor.state(),
+            "history": self.history.state(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:

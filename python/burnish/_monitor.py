@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -48,6 +49,14 @@ class _Table(NamedTuple):
         return _Table(self.names, *_burnish.add_finite(self.sums, self.counts, values.reshape(-1)))
 
 
+def _tables(rows: dict[tuple[str, str, str], tuple[float, int]]) -> dict[tuple[str, str], _Table]:
+    columns: dict[tuple[str, str], list[tuple[str, float, int]]] = {}
+    for (kind, name, figure), (total, count) in rows.items():
+        columns.setdefault((kind, figure), []).append((name, total, count))
+    made = {key: zip(*column, strict=True) for key, column in columns.items()}
+    return {key: _Table(names, np.array(sums), np.array(counts)) for key, (names, sums, counts) in made.items()}
+
+
 class EpochMonitor:
     """Means over an epoch's updates, of finite figures only."""
 
@@ -78,20 +87,26 @@ class EpochMonitor:
             rows |= {(kind, name, figure): (total, count) for name, total, count in columns}
         return rows
 
-    def copy(self) -> EpochMonitor:
-        """Return one that does not change when this one takes in more."""
-        copied = EpochMonitor()
-        copied._sums, copied._open = self._sums, {**self._open}
-        return copied
+    def state(self) -> dict[str, Any]:
+        """Return the sums and counts, one behind the other, for a checkpoint; they stay as they are."""
+        tables = _tables(self._all()) if self._sums else self._open
+        numbers = [column for table in tables.values() for column in (table.sums, table.counts)]
+        return {
+            "kinds": [kind for kind, _ in tables],
+            "figures": [figure for _, figure in tables],
+            "counts": [len(table.names) for table in tables.values()],
+            "names": [name for table in tables.values() for name in table.names],
+            "numbers": np.concatenate(numbers, dtype=np.float64) if numbers else None,
+        }
 
-    def state(self) -> list[list[Any]]:
-        """Return the sums as rows, for a checkpoint."""
-        return [[*key, total, count] for key, (total, count) in self._all().items()]
-
-    def load_state(self, rows: list[list[Any]]) -> None:
-        """Go on from such rows."""
-        self._sums = {(kind, name, figure): (total, count) for kind, name, figure, total, count in rows}
-        self._open = {}
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        self._sums, self._open = {}, {}
+        names, numbers = iter(state["names"]), iter([] if state["numbers"] is None else state["numbers"].tolist())
+        for kind, figure, count in zip(state["kinds"], state["figures"], state["counts"], strict=True):
+            keys = [(kind, name, figure) for name in islice(names, count)]
+            sums, counts = [*islice(numbers, count)], map(int, islice(numbers, count))
+            self._sums |= dict(zip(keys, zip(sums, counts, strict=True), strict=True))
 
     def means(self, kind: str) -> dict[str, dict[str, float]]:
         """Return the means by name, NaN for what never moved."""

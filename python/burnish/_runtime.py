@@ -119,7 +119,7 @@ class Runtime:
 
     @cached_property
     def description(self) -> str:
-        """What files say of the model and never changes, as JSON: making it anew for each checkpoint takes its time."""
+        """What files say of the model and training does not change, as JSON: made once, not for each checkpoint."""
         from ._storage import described
 
         return json.dumps(described(self.built))
@@ -186,6 +186,12 @@ class Runtime:
         session = _burnish.Session(self.built.program, device, precision, seed, self.session.state())
         session.optimizer(json.dumps({"name": "sgd", "frozen": self.trained()}))
         return session
+
+    def average(self, decay: float | None) -> None:
+        """Begin or end to average the weights."""
+        self.session.average(decay)
+        self.sessions.forget()
+        self.__dict__.pop("description", None)  # it holds the decay
 
     def drop_open_group(self) -> int:
         """Forget the gradients of an open accumulation group; return how many updates were made so far."""
@@ -275,8 +281,7 @@ class Core:
         if self.compiled is not None:
             self.compiled.optimizer["average"] = decay
         runtime = self.ready()
-        runtime.session.average(decay)
-        runtime.sessions.forget()
+        runtime.average(decay)
 
     @contextmanager
     def unchanged_on_error(self) -> Generator[None]:

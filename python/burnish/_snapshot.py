@@ -11,6 +11,8 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from . import _burnish
 from ._errors import named
 from ._storage import KEY, OPTIMIZER, RUN, document_of, json_of, split_arrays
@@ -22,15 +24,13 @@ if TYPE_CHECKING:
 
     from ._feed.arrays import Array
     from ._fit import Run
-    from ._monitor import EpochMonitor
-    from .history import History
 
-__all__ = ["Snapshot", "Stored", "capture", "checkpoints_in", "in_order", "names_in", "read"]
+__all__ = ["Folder", "Snapshot", "Stored", "checkpoints_in", "read"]
 
 DOCUMENT = "burnish.run"
 VERSION = 1
 SUFFIX = ".safetensors"
-_HISTORY = f"{RUN}history"
+_RECORDED = ("figures", "history")  # what has arrays, copied when it is written
 _CALLBACKS = f"{RUN}callbacks"
 _NAME = re.compile(r"epoch-(\d+)-step-(\d+)" + re.escape(SUFFIX))
 
@@ -42,17 +42,64 @@ class Snapshot(NamedTuple):
     arrays: _burnish.Staged
     model: tuple[str, dict[str, Any]]
     run: dict[str, Any]
-    figures: EpochMonitor
-    history: History
 
-    def write(self, folder: str, files: _burnish.Rotation | None = None, outdated: str | None = None) -> None:
-        """Write it, whole or not at all; one that is outdated by it goes with that."""
-        history, columns = pack(self.history.state(), _HISTORY)
-        run = {**self.run, "figures": self.figures.state(), "history": history}
-        documents = {KEY: json_of(*self.model), DOCUMENT: json.dumps(run)}
-        path = os.path.join(folder, self.name)  # noqa: PTH118  paths cost more, and this is done for every checkpoint
-        old = None if outdated is None else os.path.join(folder, outdated)  # noqa: PTH118
-        (files or _burnish.Rotation()).write(path, self.arrays, columns, documents, old)
+    def contents(self) -> tuple[dict[str, Array], dict[str, str]]:
+        """Return the arrays that are in a file besides those copied, and the documents."""
+        recorded, arrays = pack({name: self.run[name] for name in _RECORDED}, RUN[:-1])
+        documents = {KEY: json_of(*self.model), DOCUMENT: json.dumps(self.run | recorded)}
+        # As wide as others: all lie aligned in a file, whatever their order.
+        wide = {name: array.astype(np.int64) if array.dtype == np.bool_ else array for name, array in arrays.items()}
+        return wide, documents
+
+
+class Folder:
+    """The checkpoints of a directory, of which some stay, and memory for copies."""
+
+    def __init__(self, path: str, keep: int | None) -> None:
+        self._path = path
+        self._keep = keep
+        self._files = _burnish.Rotation()
+        self._seen: tuple[int, list[str]] = -1, []  # what the directory held when we last changed it
+
+    def capture(self, run: Run) -> Snapshot:
+        """Copy the state of a run, between two pieces of its work."""
+        runtime = run.runtime
+        callbacks, arrays = _of_callbacks(run)
+        epoch, step, _ = run.place()
+        return Snapshot(
+            name=f"epoch-{epoch:06d}-step-{step:010d}{SUFFIX}",
+            arrays=self._files.copy(runtime.session, OPTIMIZER, arrays),
+            model=document_of(run.core, runtime, quiet=True),
+            run={"version": VERSION, **run.state(), "callbacks": callbacks},
+        )
+
+    def write(self, snapshot: Snapshot) -> None:
+        """Write a copy, whole or not at all, and remove what need not stay."""
+        present = self._with(snapshot.name)
+        here = present.index(snapshot.name)
+        # Later ones are damaged, or of a run that was gone back from.
+        gone = present[here + 1 :]
+        gone += [] if self._keep is None else present[: max(here + 1 - self._keep, 0)]
+        left = [name for name in present if name not in gone]
+        # Where others remain, the last one goes before the new one is safe, so that the disk is waited for once.
+        outdated = self._file(gone.pop()) if self._keep is not None and 1 < self._keep <= here else None
+        self._files.write(self._file(snapshot.name), snapshot.arrays, *snapshot.contents(), outdated)
+        for name in gone:
+            self._files.remove(self._file(name))
+        self._seen = self._changed(), left
+
+    def _with(self, name: str) -> list[str]:
+        """Return the names of the checkpoints and this one; the directory is read if somebody else has changed it."""
+        names = self._seen[1] if self._seen[0] == self._changed() else names_in(self._path)
+        newest = name not in names and in_order((*names[-1:], name))[-1] == name
+        return [*names, name] if newest else in_order({*names, name})
+
+    def _changed(self) -> int:
+        """Return when the directory was last changed."""
+        return os.stat(self._path).st_mtime_ns  # noqa: PTH116  paths cost more, and this is done for every checkpoint
+
+    def _file(self, name: str) -> str:
+        return f"{self._path}{os.sep}{name}"
 
 
 class Stored(NamedTuple):
@@ -63,23 +110,6 @@ class Stored(NamedTuple):
     optimizer: dict[str, Array]
     model: dict[str, Any]
     run: dict[str, Any]
-
-
-def capture(run: Run, files: _burnish.Rotation | None = None) -> Snapshot:
-    """Copy the state of a run, between two pieces of its work; the files that it will be one of lend the memory."""
-    runtime = run.runtime
-    callbacks, arrays = _of_callbacks(run)
-    document = {"version": VERSION, **run.state(), "callbacks": callbacks}
-    epoch, step, _ = run.place()
-    figures, history = run.figures()
-    return Snapshot(
-        name=f"epoch-{epoch:06d}-step-{step:010d}{SUFFIX}",
-        arrays=(files or _burnish.Rotation()).copy(runtime.session, OPTIMIZER, arrays),
-        model=document_of(run.core, runtime, quiet=True),
-        run=document,
-        figures=figures,
-        history=history,
-    )
 
 
 def _of_callbacks(run: Run) -> tuple[list[dict[str, Any]], dict[str, Array]]:
@@ -127,7 +157,7 @@ def read(path: Path) -> Stored:
         if run["version"] != VERSION:
             raise ValueError(f"{str(path)!r} has version {run['version']}, this burnish reads {VERSION}")
         run["callbacks"] = unpack(run["callbacks"], arrays, _CALLBACKS)
-        run["history"] = unpack(run["history"], arrays, _HISTORY)
+        run |= {name: unpack(run[name], arrays, f"{RUN}{name}") for name in _RECORDED}
         state, optimizer = split_arrays(arrays)
         return Stored(path, state, optimizer, json.loads(documents[KEY]), run)
     except (AttributeError, IndexError, KeyError, RecursionError, TypeError) as error:

@@ -109,8 +109,8 @@ def split_arrays(arrays: Mapping[str, Array]) -> tuple[dict[str, Array], dict[st
 
 
 def document_of(core: Core, runtime: Runtime, *, quiet: bool = False) -> tuple[str, dict[str, Any]]:
-    """Return everything but the arrays, what never changes as JSON; unless `quiet`, warn of what JSON cannot hold."""
-    built, compiled, position = runtime.built, runtime.built.compiled, core.position
+    """Return all but the arrays, what training leaves alone as JSON; unless `quiet`, warn of what JSON cannot hold."""
+    built, position = runtime.built, core.position
     learning_rate = plain_learning_rate(core.learning_rate)
     if learning_rate is None and not quiet:
         warnings.warn(
@@ -129,9 +129,6 @@ def document_of(core: Core, runtime: Runtime, *, quiet: bool = False) -> tuple[s
         "columns": {**core.columns},
         "position": {**vars(position)},
         "learning_rate": learning_rate_at(core.learning_rate, position) if learning_rate is None else learning_rate,
-        "compiled": None
-        if compiled is None
-        else {"optimizer": {**compiled.optimizer}, "precision": compiled.precision, "seed": compiled.seed},
     }
 
 
@@ -141,8 +138,8 @@ def json_of(description: str, changing: dict[str, Any]) -> str:
 
 
 def described(built: Built) -> dict[str, Any]:
-    """Return what never changes of a model that is built, as JSON can hold it."""
-    metrics = [plain(each) for each in built.reported]
+    """Return what training does not change of a model that is built, as JSON can hold it."""
+    metrics, compiled = [plain(each) for each in built.reported], built.compiled
     return {
         "version": VERSION,
         "program": built.program.to_json(),
@@ -154,6 +151,9 @@ def described(built: Built) -> dict[str, Any]:
         "metrics": [metric for metric in metrics if metric is not None],
         "rows": [list(row) for row in built.rows],
         "rules": [list(rule) for rule in built.rules],
+        "compiled": None
+        if compiled is None
+        else {"optimizer": compiled.optimizer, "precision": compiled.precision, "seed": compiled.seed},
     }
 
 

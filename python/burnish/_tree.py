@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["pack", "unpack"]
 
 _PLAIN = (str, bool, int, float, type(None))
+_PLAIN_TYPES = frozenset(_PLAIN)
 
 
 def pack(tree: Any, name: str) -> tuple[Any, dict[str, Array]]:
@@ -46,7 +47,7 @@ def unpack(tree: Any, arrays: dict[str, Array], name: str) -> Any:
 
 
 def _packed(value: Any, name: str, arrays: dict[str, Array]) -> Any:
-    if type(value) in _PLAIN:
+    if type(value) in _PLAIN_TYPES:
         return value  # most are such, and a checkpoint has many
     if isinstance(value, np.ndarray):
         arrays[name] = _numbers(cast("Array", value), name)
@@ -56,7 +57,8 @@ def _packed(value: Any, name: str, arrays: dict[str, Array]) -> Any:
     if is_dict(value) and all(isinstance(key, str) for key in value):
         return {key: _packed(item, f"{name}/{_escaped(key)}", arrays) for key, item in value.items()}
     if is_sequence(value):
-        return [_packed(item, f"{name}/{index}", arrays) for index, item in enumerate(value)]
+        plain = _PLAIN_TYPES.issuperset(map(type, value))  # likewise
+        return [*value] if plain else [_packed(item, f"{name}/{at}", arrays) for at, item in enumerate(value)]
     if isinstance(value, _PLAIN):
         return value
     raise TypeError(

@@ -49,6 +49,7 @@ class History:
         self.activations: dict[str, dict[str, list[float]]] = {}
         self.timing: dict[str, list[float]] = {}
         self._steps: list[Columns] = []  # more than one where a callback compiled the model anew
+        self._kept: tuple[Any, dict[str, Any]] = None, {}  # what `state` last said of the epochs, by their lengths
 
     @property
     def steps(self) -> dict[str, npt.NDArray[Any]]:
@@ -119,30 +120,18 @@ class History:
         for name in {"gradient_norm", "update_ratio", "finite"} & set(values):
             self._steps[-1].set_last(name, values[name][0])
 
-    def copy(self) -> History:
-        """Return a history that does not change when this one grows."""
-        copied = History()
-        copied.history = {name: [*values] for name, values in self.history.items()}
-        copied.epoch = [*self.epoch]
-        for mine, other in ((self.parameters, copied.parameters), (self.activations, copied.activations)):
-            for name, figures in mine.items():
-                other[name] = {figure: [*values] for figure, values in figures.items()}
-        copied._steps = [part.copy() for part in self._steps]
-        return copied
-
     def state(self) -> dict[str, Any]:
-        """Return everything, columns of numbers as arrays, for a checkpoint."""
-        steps = self._steps[0].read() if len(self._steps) == 1 else self.steps
-        if "finite" in steps:
-            # As wide as the others: all lie aligned in a file, whatever their order.
-            steps["finite"] = steps["finite"].astype(np.int64)
-        nested = {kind: _table(_flat(getattr(self, kind))) for kind in ("parameters", "activations")}
-        return {
-            "history": _table({(name,): values for name, values in self.history.items()}),
-            "epoch": [*self.epoch],
-            **nested,
-            "steps": steps,
-        }
+        """Return everything, columns of numbers as arrays, for a checkpoint; it stays as it is when this one grows."""
+        return {**self._epochs(), "steps": self._steps[0].read() if len(self._steps) == 1 else self.steps}
+
+    def _epochs(self) -> dict[str, Any]:
+        """Return what grows with the epochs, made anew if it has grown: checkpoints of one epoch share it."""
+        lengths = len(self.epoch), len(self.parameters), sum(map(len, self.history.values()))
+        if self._kept[0] != lengths:
+            kinds = {"history": {(name,): values for name, values in self.history.items()}}
+            kinds |= {kind: _flat(getattr(self, kind)) for kind in ("parameters", "activations")}
+            self._kept = lengths, {kind: _table(columns) for kind, columns in kinds.items()}
+        return {"epoch": [*self.epoch], **self._kept[1]}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from what `state` returned."""
@@ -229,11 +218,14 @@ def _table(columns: dict[tuple[str, ...], list[Any]]) -> dict[str, Any]:
         values = array.astype(np.float64) if array.dtype.kind in "biuf" else values
     except ValueError:
         pass
-    return {"names": [[*name] for name in columns], "values": values}
+    return {"names": [part for name in columns for part in name], "values": values}
 
 
 def _columns(table: dict[str, Any]) -> dict[tuple[str, ...], list[Any]]:
-    return {tuple(name): [*column] for name, column in zip(table["names"], _lists(table["values"]), strict=True)}
+    columns = [[*column] for column in _lists(table["values"])]
+    parts = len(table["names"]) // max(len(columns), 1)
+    names = [tuple(table["names"][at : at + parts]) for at in range(0, len(table["names"]), parts or 1)]
+    return dict(zip(names, columns, strict=True))
 
 
 def _lists(values: Any) -> list[list[Any]]:

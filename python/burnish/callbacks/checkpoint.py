@@ -9,7 +9,6 @@ from queue import Empty, SimpleQueue
 from threading import Thread, current_thread
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .. import _burnish
 from .._errors import choice, integer, number
 from .base import Callback, Logs
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from .._fit import Run
-    from .._snapshot import Snapshot
+    from .._snapshot import Folder
 
 __all__ = ["Checkpoint"]
 
@@ -70,9 +69,8 @@ class Checkpoint(Callback):
         self.n = number("n", n, 0, above=True) if unit == "seconds" else integer("n", n, 1)
         self.keep = None if keep is None else integer("keep", keep, 1)
         self._writer = Writer()
-        self._files: _burnish.Rotation | None = None
+        self._folder: Folder | None = None  # while a fit runs
         self._saved: Any = None
-        self._seen: tuple[int, list[str]] = -1, []  # what the directory held when we last changed it
         self._started = 0.0
 
     @classmethod
@@ -120,52 +118,26 @@ class Checkpoint(Callback):
 
     def save(self, run: Run) -> None:
         """Copy the state and have it written, unless nothing has happened since the last time."""
-        from .._snapshot import capture
-
         if run.step == 0 or self._saved == run.place():
             return
-        snapshot = capture(run, self._rotation())
+        folder = self._opened()
+        snapshot = folder.capture(run)
         self._saved, self._started = run.place(), time.monotonic()
-        self._writer.put(lambda: self._write(snapshot), wait=self.unit == "epoch")
+        self._writer.put(lambda: folder.write(snapshot), wait=self.unit == "epoch")
 
-    def _write(self, snapshot: Snapshot) -> None:
-        from .._snapshot import in_order
+    def _opened(self) -> Folder:
+        if self._folder is None:
+            from .._snapshot import Folder
 
-        files, folder = self._rotation(), os.fspath(self.directory)
-        present = in_order({*self._present(folder), snapshot.name})
-        here = present.index(snapshot.name)
-        # Later ones are damaged, or of a run that was gone back from.
-        gone = present[here + 1 :]
-        gone += [] if self.keep is None else present[: max(here + 1 - self.keep, 0)]
-        left = [name for name in present if name not in gone]
-        # Where others remain, the last one goes before the new one is safe, so that the disk is waited for once.
-        outdated = gone.pop() if self.keep is not None and 1 < self.keep <= here else None
-        snapshot.write(folder, files, outdated)
-        for name in gone:
-            files.remove(os.path.join(folder, name))  # noqa: PTH118  paths cost more, and this is done for every checkpoint
-        self._seen = _changed(folder), left
-
-    def _present(self, folder: str) -> list[str]:
-        """Return the names of the checkpoints, without reading the directory again if nobody else has changed it."""
-        from .._snapshot import names_in
-
-        return self._seen[1] if self._seen[0] == _changed(folder) else names_in(folder)
-
-    def _rotation(self) -> _burnish.Rotation:
-        self._files = self._files or _burnish.Rotation()
-        return self._files
+            self._folder = Folder(os.fspath(self.directory), self.keep)
+        return self._folder
 
     def on_train_end(self, logs: Logs | None = None) -> None:  # noqa: ARG002
         """Wait until what was saved is written."""
         try:
             self._writer.finish()
         finally:
-            self._files = None
-
-
-def _changed(folder: str) -> int:
-    """Return when a directory was last changed."""
-    return os.stat(folder).st_mtime_ns  # noqa: PTH116  as above
+            self._folder = None
 
 
 class Writer:

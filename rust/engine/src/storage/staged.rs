@@ -40,6 +40,7 @@ struct Placed {
     dtype: Dtype,
     shape: Vec<usize>,
     bytes: Range<usize>,
+    checksum: Option<String>,
 }
 
 impl Default for Staged {
@@ -56,8 +57,8 @@ impl Staged {
         let end = (self.room + length.next_multiple_of(WIDEST)).next_multiple_of(BLOCK);
         self.memory.reserve(end);
         let start = end - length.next_multiple_of(WIDEST);
-        copy(&mut self.memory[start..start + length], &items, pool);
-        self.arrays = placed(&items, start);
+        let checksums = copy(&mut self.memory[start..start + length], &items, pool);
+        self.arrays = placed(&items, checksums, start);
         Ok(())
     }
 
@@ -99,6 +100,7 @@ impl Staged {
             dtype: array.dtype,
             shape: &array.shape,
             bytes: &self.memory[array.bytes.clone()],
+            checksum: array.checksum.as_deref(),
         })
     }
 
@@ -144,26 +146,36 @@ impl Staged {
     }
 }
 
-fn placed(items: &[Item<'_>], mut start: usize) -> Vec<Placed> {
-    let place = |item: &Item<'_>| {
+fn placed(items: &[Item<'_>], checksums: Vec<Option<String>>, mut start: usize) -> Vec<Placed> {
+    let place = |(item, checksum): (&Item<'_>, _)| {
         let bytes = start..start + item.bytes.len();
         start = bytes.end;
         let (name, shape) = (item.name.to_owned(), item.shape.to_vec());
-        Placed { name, kind: item.kind, dtype: item.dtype, shape, bytes }
+        Placed { name, kind: item.kind, dtype: item.dtype, shape, bytes, checksum }
     };
-    items.iter().map(place).collect()
+    items.iter().zip(checksums).map(place).collect()
 }
 
-/// Copies the elements one after another; this thread begins at once, while the others wake up.
-fn copy(mut to: &mut [u8], items: &[Item<'_>], pool: &ThreadPool) {
-    let mut pieces = Vec::new();
+/// Copies the elements one after another; the checksums of those that are copied by one thread.
+fn copy(mut to: &mut [u8], items: &[Item<'_>], pool: &ThreadPool) -> Vec<Option<String>> {
+    let (mut pieces, mut checksums) = (Vec::new(), Vec::with_capacity(items.len()));
     for item in items {
         let (own, rest) = to.split_at_mut(item.bytes.len());
-        pieces.extend(own.chunks_mut(PIECE).zip(item.bytes.chunks(PIECE)));
         to = rest;
+        if item.bytes.len() < PIECE {
+            checksums.push(Some(item.copy(own)));
+        } else {
+            checksums.push(None);
+            pieces.extend(own.chunks_mut(PIECE).zip(item.bytes.chunks(PIECE)));
+        }
     }
-    let length: usize = items.iter().map(|item| item.bytes.len()).sum();
-    let helpers = (length / PIECE).min(pool.current_num_threads() - 1);
+    copy_pieces(pieces, pool);
+    checksums
+}
+
+/// This thread begins at once, while the others wake up.
+fn copy_pieces(pieces: Vec<(&mut [u8], &[u8])>, pool: &ThreadPool) {
+    let helpers = pieces.len().saturating_sub(1).min(pool.current_num_threads() - 1);
     let left = Mutex::new(pieces);
     let next = || left.lock().unwrap_or_else(PoisonError::into_inner).pop();
     let work = || {
