@@ -1,5 +1,6 @@
 //! Passes over the elements of a parameter: each formula a fused loop over CPU slices, or whole tensors on other devices.
 
+use std::mem::MaybeUninit;
 use std::slice::ChunksExactMut;
 
 use super::piece::{self, BLOCK, Gradient, LANES, Padded, Piece};
@@ -232,7 +233,7 @@ fn fused<E: Real, P: Pass<S, K>, const S: usize, const K: usize>(
     valid: usize,
     sums: &mut ChunksExactMut<'_, f64>,
 ) {
-    let mut buffer = [E::default(); BLOCK];
+    let mut buffer = [MaybeUninit::uninit(); BLOCK];
     while let Some(block) = piece.next(&mut buffer) {
         let terms = lanes(pass, scale, block, valid);
         let sums = sums.next().into_iter().flatten();

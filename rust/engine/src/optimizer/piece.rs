@@ -1,5 +1,7 @@
 //! Parts of a parameter, its gradient and its state, which one thread passes over.
 
+use std::mem::MaybeUninit;
+
 use crate::tensor::{Real, Rows};
 
 /// Elements that one pass handles in registers: whole vectors of every width, and no alias to check.
@@ -50,16 +52,13 @@ impl<'a, E: Real> Gradient<'a, E> {
 
     /// Takes the first elements off, `buffer.len()` at most, which lie in the buffer if they do not lie in a row anyway.
     #[inline(always)]
-    fn next<'b>(&mut self, count: usize, buffer: &'b mut [E]) -> &'b [E]
+    fn next<'b>(&mut self, count: usize, buffer: &'b mut [MaybeUninit<E>]) -> &'b [E]
     where
         'a: 'b,
     {
         match self {
             Self::Dense(all) => all.split_off(..count).expect(INSIDE),
-            Self::Rows(held) => {
-                held.fill(&mut buffer[..count]);
-                &buffer[..count]
-            }
+            Self::Rows(held) => held.written(&mut buffer[..count]),
         }
     }
 }
@@ -74,8 +73,12 @@ impl<E: Real> Held<'_, E> {
 
     /// Writes the first elements of the table and leaves them out.
     #[inline(always)]
-    fn fill(&mut self, elements: &mut [E]) {
-        elements.fill(E::default());
+    fn written<'b>(&mut self, elements: &'b mut [MaybeUninit<E>]) -> &'b [E] {
+        for element in elements.iter_mut() {
+            element.write(E::default());
+        }
+        // SAFETY: all of them were just written.
+        let elements = unsafe { elements.assume_init_mut() };
         let stop = self.start + elements.len();
         while let Some(&place) = self.places.first() {
             let row = place as usize * self.width..(place as usize + 1) * self.width;
@@ -90,6 +93,7 @@ impl<E: Real> Held<'_, E> {
             (self.places, self.values) = (&self.places[1..], &self.values[self.width..]);
         }
         self.start = stop;
+        elements
     }
 }
 
@@ -119,7 +123,7 @@ impl<'a, E: Real, const S: usize> Piece<'a, E, S> {
 
     /// Takes the first elements off, as many as the buffer holds; `None` if there are no more.
     #[inline(always)]
-    pub fn next<'b>(&mut self, buffer: &'b mut [E]) -> Option<Block<'a, 'b, E, S>>
+    pub fn next<'b>(&mut self, buffer: &'b mut [MaybeUninit<E>]) -> Option<Block<'a, 'b, E, S>>
     where
         'a: 'b,
     {
@@ -147,7 +151,7 @@ impl<E: Real, const S: usize> Padded<E, S> {
             lanes[..values.len()].copy_from_slice(values);
             lanes
         };
-        let mut buffer = [E::default(); LANES];
+        let mut buffer = [MaybeUninit::uninit(); LANES];
         let mut gradient = piece.gradient;
         Self {
             parameter: padded(piece.parameter),
