@@ -15,13 +15,13 @@ mod blocks;
 mod header;
 mod replace;
 mod rotation;
-mod stage;
 mod staged;
+mod uncached;
 
 use header::{CHECKSUM, DTYPES, Header, METADATA_CHECKSUM, WIDEST, checksum, items, metadata_checksum};
 pub use rotation::Rotation;
-use stage::Stage;
 pub use staged::Staged;
+use uncached::Uncached;
 
 /// An array in a file: element type by NumPy's name, shape, little-endian bytes in row-major order.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,7 +67,7 @@ pub fn write(
     let items = items(arrays)?;
     let header = Header::new(&items, metadata, |own| own.next_multiple_of(WIDEST))?.into_bytes();
     let pieces: Vec<&[u8]> = std::iter::once(&*header).chain(items.iter().map(|item| item.bytes)).collect();
-    replace::replace(path, &pieces, &mut Stage::default()).map_err(|error| failed(path, &error))
+    replace::replace(path, &pieces, &mut Uncached::default()).map_err(|error| failed(path, &error))
 }
 
 fn failed(path: &Path, error: &std::io::Error) -> Error {

@@ -6,14 +6,14 @@ use std::path::Path;
 
 use tempfile::NamedTempFile;
 
-use super::stage::{Stage, uncached};
+use super::uncached::{Uncached, past_cache};
 
 /// Names of files that are being written start with this.
 pub(super) const TEMPORARY: &str = ".burnish-";
 
 /// Makes the pieces the contents of a file. What a killed writer left in the folder is removed.
-pub(super) fn replace(path: &Path, pieces: &[&[u8]], stage: &mut Stage) -> io::Result<()> {
-    put(path, pieces, stage, None)?;
+pub(super) fn replace(path: &Path, pieces: &[&[u8]], uncached: &mut Uncached) -> io::Result<()> {
+    put(path, pieces, uncached, None)?;
     synchronise(folder_of(path))?;
     remove_orphans(folder_of(path));
     Ok(())
@@ -29,15 +29,20 @@ pub(super) struct Put {
 
 /// Makes the pieces the contents of a file; `spare` is a temporary file beside it, whose place on the disk is taken if
 /// that works.
-pub(super) fn put(path: &Path, pieces: &[&[u8]], stage: &mut Stage, spare: Option<NamedTempFile>) -> io::Result<Put> {
+pub(super) fn put(
+    path: &Path,
+    pieces: &[&[u8]],
+    uncached: &mut Uncached,
+    spare: Option<NamedTempFile>,
+) -> io::Result<Put> {
     let folder = folder_of(path);
     let replaced = fs::metadata(path).ok().map(|about| about.permissions());
     let options = new_file(replaced.is_some());
-    let mut finish = |file: NamedTempFile, new| finished(file, new, path, pieces, stage, replaced.clone());
+    let mut finish = |file: NamedTempFile, new| finished(file, new, path, pieces, uncached, replaced.clone());
     if let Some(put) = spare.and_then(|spare| finish(spare, false).ok()) {
         return Ok(put);
     }
-    match temporary(folder, uncached(&mut options.clone())).and_then(|file| finish(file, true)) {
+    match temporary(folder, past_cache(&mut options.clone())).and_then(|file| finish(file, true)) {
         Err(error) if refused(&error) => finish(temporary(folder, &options)?, true),
         other => other,
     }
@@ -49,10 +54,10 @@ fn finished(
     new: bool,
     path: &Path,
     pieces: &[&[u8]],
-    stage: &mut Stage,
+    uncached: &mut Uncached,
     replaced: Option<Permissions>,
 ) -> io::Result<Put> {
-    stage.write(&file, pieces)?;
+    uncached.write(&file, pieces)?;
     // Of a spare one, everything but contents and length is on the disk.
     let data_only = !new && replaced.is_none();
     if let Some(permissions) = replaced {
@@ -133,7 +138,7 @@ mod tests {
         let orphan = folder.path().join(".burnish-killed");
         fs::write(&orphan, b"half").expect("written");
         let alive = temporary(folder.path(), &new_file(false)).expect("a file");
-        replace(&folder.path().join("x"), &[b"x"], &mut Stage::default()).expect("written");
+        replace(&folder.path().join("x"), &[b"x"], &mut Uncached::default()).expect("written");
         assert!(!orphan.exists() && alive.path().exists());
     }
 
@@ -142,7 +147,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("x");
         let contents = contents(3 << 20);
-        replace(&path, &[&contents], &mut Stage::unaligned()).expect("written");
+        replace(&path, &[&contents], &mut Uncached::unaligned()).expect("written");
         assert!(fs::read(&path).expect("read") == contents);
         assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
     }
@@ -151,9 +156,9 @@ mod tests {
     fn a_spare_that_is_gone_is_made_up_for() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("x");
-        let spare = temporary(folder.path(), uncached(&mut new_file(false))).expect("a file");
+        let spare = temporary(folder.path(), past_cache(&mut new_file(false))).expect("a file");
         fs::remove_file(spare.path()).expect("removed");
-        put(&path, &[b"new"], &mut Stage::default(), Some(spare)).expect("written");
+        put(&path, &[b"new"], &mut Uncached::default(), Some(spare)).expect("written");
         assert_eq!(fs::read(&path).expect("read"), b"new");
     }
 
@@ -163,7 +168,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("x");
-        let write = || replace(&path, &[&contents(5000)], &mut Stage::default()).expect("written");
+        let write = || replace(&path, &[&contents(5000)], &mut Uncached::default()).expect("written");
         let mode = |path: &Path| fs::metadata(path).expect("the file").permissions().mode() & 0o777;
         let plain = folder.path().join("plain");
         fs::write(&plain, b"").expect("written");

@@ -8,7 +8,7 @@ use std::path::Path;
 use tempfile::NamedTempFile;
 
 use super::replace::{Put, folder_of, put, remove_orphans, synchronise};
-use super::stage::Stage;
+use super::uncached::Uncached;
 use super::{Staged, StoredArray, failed};
 use crate::Result;
 
@@ -16,7 +16,7 @@ use crate::Result;
 /// disk of one that was removed, which saves the file system most of its work.
 #[derive(Debug, Default)]
 pub struct Rotation {
-    stage: Stage,
+    uncached: Uncached,
     spare: Option<NamedTempFile>,
     /// Whether the spare file's old name may come back after a power cut.
     named: bool,
@@ -44,7 +44,7 @@ impl Rotation {
         let folder = folder_of(path);
         // The spare file's old name must be gone from the disk before its contents are.
         let spare = self.spare.take().filter(|_| !self.named || synchronise(folder).is_ok());
-        let put = staged.file(more, metadata, |pieces| put(path, pieces, &mut self.stage, spare))?;
+        let put = staged.file(more, metadata, |pieces| put(path, pieces, &mut self.uncached, spare))?;
         let Put { file, new } = put.map_err(|error| failed(path, &error))?;
         let removed = outdated.map_or(Ok(()), |outdated| self.remove(outdated));
         synchronise(folder).map_err(|error| failed(path, &error))?;

@@ -9,13 +9,13 @@ use tempfile::NamedTempFile;
 use super::blocks::{BLOCK, Blocks, is_aligned};
 
 /// Written at once: in few large pieces it costs the system less than in many.
-const STAGE: usize = 1 << 22;
+const AT_ONCE: usize = 1 << 22;
 
 /// Memory in which pieces of any length and place become whole blocks; it is kept from one file to the next.
 #[derive(Debug, Default)]
-pub(super) struct Stage(Blocks);
+pub(super) struct Uncached(Blocks);
 
-impl Stage {
+impl Uncached {
     /// One that a disk refuses.
     #[cfg(test)]
     pub(super) fn unaligned() -> Self {
@@ -36,28 +36,28 @@ impl Stage {
 
     /// Writes what fills blocks and returns the rest.
     fn write_pieces(&mut self, mut file: &File, length: usize, pieces: &[&[u8]]) -> io::Result<&[u8]> {
-        let size = length.next_multiple_of(BLOCK).clamp(BLOCK, STAGE);
+        let size = length.next_multiple_of(BLOCK).clamp(BLOCK, AT_ONCE);
         self.0.reserve(size);
-        let (stage, mut filled) = (&mut self.0[..size], 0);
+        let (room, mut filled) = (&mut self.0[..size], 0);
         for mut piece in pieces.iter().copied() {
             while !piece.is_empty() {
-                let count = piece.len().min(stage.len() - filled);
-                stage[filled..filled + count].copy_from_slice(&piece[..count]);
+                let count = piece.len().min(room.len() - filled);
+                room[filled..filled + count].copy_from_slice(&piece[..count]);
                 (filled, piece) = (filled + count, &piece[count..]);
-                if filled == stage.len() {
-                    file.write_all(stage)?;
+                if filled == room.len() {
+                    file.write_all(room)?;
                     filled = 0;
                 }
             }
         }
-        write_whole(file, &stage[..filled])
+        write_whole(file, &room[..filled])
     }
 }
 
 /// Writes from where the bytes lie, as far as they fill blocks, and returns the rest.
 fn write_whole<'a>(mut file: &File, bytes: &'a [u8]) -> io::Result<&'a [u8]> {
     let (blocks, rest) = bytes.split_at(bytes.len() - bytes.len() % BLOCK);
-    for piece in blocks.chunks(STAGE) {
+    for piece in blocks.chunks(AT_ONCE) {
         file.write_all(piece)?;
     }
     Ok(rest)
@@ -77,12 +77,12 @@ fn end(target: &NamedTempFile, length: usize, rest: &[u8]) -> io::Result<()> {
 
 /// Has a file opened so that it is written past the cache, where the system can.
 #[cfg(target_os = "linux")]
-pub(super) fn uncached(options: &mut OpenOptions) -> &mut OpenOptions {
+pub(super) fn past_cache(options: &mut OpenOptions) -> &mut OpenOptions {
     std::os::unix::fs::OpenOptionsExt::custom_flags(options, libc::O_DIRECT)
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(super) fn uncached(options: &mut OpenOptions) -> &mut OpenOptions {
+pub(super) fn past_cache(options: &mut OpenOptions) -> &mut OpenOptions {
     options
 }
 
@@ -94,12 +94,12 @@ mod tests {
 
     use super::*;
 
-    /// Lengths around multiples of a block and of the stage.
+    /// Lengths around multiples of a block and of what is written at once.
     fn lengths() -> impl Strategy<Value = usize> {
         let around = |unit: usize, most: usize| {
             (0..=most, -9i64..=9).prop_map(move |(count, more)| (count * unit).saturating_add_signed(more as isize))
         };
-        prop_oneof![0usize..10_000, around(BLOCK, 20), around(STAGE, 3)]
+        prop_oneof![0usize..10_000, around(BLOCK, 20), around(AT_ONCE, 3)]
     }
 
     proptest! {
@@ -114,9 +114,9 @@ mod tests {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create_new(true);
             let target = tempfile::Builder::new()
-                .make_in(folder.path(), |name| if direct { uncached(&mut options).open(name) } else { options.open(name) })
+                .make_in(folder.path(), |name| if direct { past_cache(&mut options).open(name) } else { options.open(name) })
                 .expect("a file");
-            let mut stage = Stage::default();
+            let mut uncached = Uncached::default();
             // Each over the one before, which may have been longer.
             for (number, (length, cuts)) in files.into_iter().enumerate() {
                 let contents: Vec<u8> = (0..length).map(|place| ((place + 7 * number) % 251) as u8).collect();
@@ -124,7 +124,7 @@ mod tests {
                 cuts.extend([0, length]);
                 cuts.sort_unstable();
                 let pieces: Vec<&[u8]> = cuts.windows(2).map(|ends| &contents[ends[0]..ends[1]]).collect();
-                stage.write(&target, &pieces).expect("written");
+                uncached.write(&target, &pieces).expect("written");
                 prop_assert!(fs::read(target.path()).expect("read") == contents);
             }
         }
