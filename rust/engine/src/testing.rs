@@ -50,11 +50,29 @@ pub fn on_threads<T: Send>(work: impl Fn() -> T + Sync) -> [T; 3] {
 
 thread_local! {
     static READS: Cell<usize> = const { Cell::new(0) };
+    static WINDOW: Cell<Option<usize>> = const { Cell::new(None) };
+    static SILENT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Has devices answer this thread no longer, or again.
+pub fn set_silent(silent: bool) {
+    SILENT.set(silent);
+}
+
+/// The steps of a window on this thread from now on: 0 has every step wait.
+pub fn set_window(most: Option<usize>) {
+    WINDOW.set(most);
+}
+
+/// The steps of a window, unless [`set_window`] says otherwise.
+pub fn window(most: usize) -> usize {
+    WINDOW.get().map_or(most, |window| window.min(most))
 }
 
 /// Counts what is copied from a device.
 pub fn reading(tensor: &Tensor) {
     READS.set(READS.get() + usize::from(!tensor.is_cpu()));
+    assert!(tensor.is_cpu() || !SILENT.get(), "the device does not answer");
 }
 
 /// How often this thread has waited for a device.

@@ -98,6 +98,12 @@ impl Device {
             .map_err(|error| Error::Device(error.to_string()))
     }
 
+    /// Has the device begin with what was asked of it, without waiting.
+    pub(crate) fn begin(&self) {
+        // What cannot be done will fail where it is read.
+        let _ = <burn_dispatch::Dispatch as burn_backend::Backend>::flush(&self.0);
+    }
+
     /// Whether fused CPU kernels may read the storage.
     pub fn is_cpu(&self) -> bool {
         matches!(self.0, DispatchDevice::Flex(_))

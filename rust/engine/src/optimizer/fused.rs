@@ -71,6 +71,10 @@ impl<F: Formula<S>, const S: usize> Rule for Elementwise<F, S> {
         self.0.weight_decay()
     }
 
+    fn waits(&self) -> bool {
+        false
+    }
+
     fn update(
         &self,
         _: &Target,
@@ -138,8 +142,8 @@ pub(super) fn sum(tensor: Tensor) -> f64 {
     sum_on_device(tensor).scalar()
 }
 
-/// [`sum`] where the tensor is, `(1,)`.
-fn sum_on_device(tensor: Tensor) -> Tensor {
+/// The sum of all elements, in 32 bits or more, where the tensor is, `(1,)`.
+pub(crate) fn sum_on_device(tensor: Tensor) -> Tensor {
     let wide = if tensor.dtype() == DType::F64 { tensor } else { tensor.cast(DType::F32) };
     let axes: Vec<usize> = (0..wide.rank()).collect();
     wide.sum_axes(&axes).reshape(&[1])
@@ -289,15 +293,8 @@ pub(crate) fn sum_squares(tensor: &Tensor) -> f64 {
     wide_squares(tensor, sum(tensor.clone().square()))
 }
 
-/// [`sum_squares`] of several tensors on a device, which are waited for once.
-pub(crate) fn sums_of_squares<'a>(tensors: impl Iterator<Item = &'a Tensor> + Clone) -> Block<f64> {
-    let sums = Tensor::numbers_of(tensors.clone().map(|tensor| sum_on_device(tensor.clone().square())).collect());
-    let pairs = tensors.zip(&*sums).map(|(tensor, &sum)| wide_squares(tensor, sum));
-    pairs.collect::<Vec<f64>>().into()
-}
-
-/// One number comes from the device; all of them only if squares overflowed its type.
-fn wide_squares(tensor: &Tensor, found: f64) -> f64 {
+/// [`sum_squares`] where a device found this: all elements come from there only if their squares overflowed its type.
+pub(crate) fn wide_squares(tensor: &Tensor, found: f64) -> f64 {
     if found.is_finite() { found } else { tensor.to_f64().iter().map(|value| value * value).sum() }
 }
 

@@ -28,7 +28,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
 use fused::{Elementwise, Formula, Pass, run, slots, squares};
-pub(crate) use fused::{dot, sum_squares, sums_of_squares};
+pub(crate) use fused::{dot, sum_on_device, sum_squares, wide_squares};
 pub use lbfgs::Lbfgs;
 pub(crate) use lbfgs::{Last, Memory, Pair, Value};
 
@@ -59,7 +59,8 @@ pub struct Squares {
 }
 
 impl Squares {
-    fn of([parameter, update]: [f64; 2]) -> Self {
+    /// From the two numbers.
+    pub(crate) fn of([parameter, update]: [f64; 2]) -> Self {
         Self { parameter, update }
     }
 
@@ -85,26 +86,6 @@ impl Change {
             Self::Known(squares) => squares,
             Self::OnDevice(numbers) => Squares::of(*numbers.numbers().first_chunk().expect("two numbers")),
         }
-    }
-
-    /// The numbers of several changes, which are waited for once.
-    pub fn all<T>(changes: Vec<(T, Self)>) -> Vec<(T, Squares)> {
-        // On the `cpu` device, where a step allocates nothing.
-        if changes.is_empty() {
-            return Vec::new();
-        }
-        let on_device = changes.iter().filter_map(|(_, change)| match change {
-            Self::OnDevice(numbers) => Some(numbers.clone()),
-            Self::Known(_) => None,
-        });
-        let numbers = Tensor::numbers_of(on_device.collect());
-        let mut numbers = numbers.as_chunks().0.iter();
-        let known = |change| match change {
-            Self::Known(squares) => squares,
-            Self::OnDevice(_) => Squares::of(*numbers.next().expect("two numbers of each")),
-        };
-        let (names, changes): (Vec<T>, Vec<Self>) = changes.into_iter().unzip();
-        names.into_iter().zip(changes.into_iter().map(known)).collect()
     }
 }
 
@@ -149,6 +130,10 @@ pub trait Rule: std::fmt::Debug + Send + Sync {
         state: &mut [Tensor],
         step: &Step,
     ) -> Change;
+    /// Whether [`Self::update`] waits for numbers of the device that holds the parameter.
+    fn waits(&self) -> bool {
+        true
+    }
     /// What makes the updates where the rule has to evaluate the loss itself; [`Self::update`] is then not called.
     fn solver(&self) -> Option<&Lbfgs> {
         None

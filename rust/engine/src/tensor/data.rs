@@ -212,12 +212,17 @@ impl Tensor {
             let numbers = tensors.iter().flat_map(|tensor| tensor.numbers().to_vec());
             return numbers.collect::<Vec<f64>>().into();
         }
+        Self::joined(tensors).numbers()
+    }
+
+    /// The elements of several float tensors, one behind the other, in the widest type among them and 32 bits at least.
+    pub(crate) fn joined(tensors: Vec<Self>) -> Self {
         let wide = if tensors.iter().any(|tensor| tensor.dtype() == DType::F64) { DType::F64 } else { DType::F32 };
         let flat = tensors.into_iter().map(|tensor| {
             let count = tensor.len();
             tensor.cast(wide).reshape(&[count])
         });
-        Self::concatenate(flat.collect(), 0).numbers()
+        Self::concatenate(flat.collect(), 0)
     }
 
     /// The value of a tensor with one element.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::step::Record;
+use super::records::Record;
 use super::{Inputs, Session};
 use crate::gradient::{Method, Problem, solve};
 use crate::program::{Dim, Leaves, Node, Plan, Program, Reverse, Source, ValueId};

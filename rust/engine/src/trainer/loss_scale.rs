@@ -3,10 +3,8 @@
 use serde::Deserialize;
 
 use super::Session;
-use super::update::{Training, Update};
-use crate::memory::List;
-use crate::program::{Leaves, ValueId};
-use crate::tensor::Tensor;
+use super::update::{Gradients, Training, Update};
+use crate::program::Leaves;
 
 /// How the factor starts and moves; it stays where growth and backoff are 1.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
@@ -62,17 +60,26 @@ impl Training {
     pub(super) fn update_unscaled(
         &mut self,
         state: &mut Leaves,
-        gradients: List<(ValueId, Tensor)>,
+        gradients: Gradients,
         squares: &[Option<f64>],
         scale: f64,
         learning_rate: f64,
     ) -> Update {
-        let factor = self.loss_scale.map_or(1.0, |scale| scale.factor);
-        let update = self.update(state, gradients, squares, scale / factor, learning_rate);
-        if let Some(scale) = &mut self.loss_scale {
-            scale.note(update.finite);
-        }
+        let update = self.update(state, gradients, squares, self.unscaled(scale), learning_rate);
+        self.note(update.finite);
         update
+    }
+
+    /// What gradients of the scaled loss are to be multiplied by instead.
+    pub(super) fn unscaled(&self, scale: f64) -> f64 {
+        scale / self.loss_scale.map_or(1.0, |scale| scale.factor)
+    }
+
+    /// Moves the scale after an update that was made, or skipped because its gradient was not finite.
+    pub(super) fn note(&mut self, made: bool) {
+        if let Some(scale) = &mut self.loss_scale {
+            scale.note(made);
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Training: a program on a device with its parameters, buffers and optimizer.
 
+mod ahead;
 mod average;
 mod config;
 mod data;
@@ -8,11 +9,13 @@ mod loss_scale;
 mod monitor;
 mod observers;
 mod profile;
+mod records;
 mod solver;
 mod state;
 mod step;
 #[cfg(test)]
 mod tests;
+mod unseen;
 mod update;
 
 use std::collections::BTreeMap;

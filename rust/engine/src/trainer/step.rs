@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use smallvec::{SmallVec, smallvec};
+use smallvec::smallvec;
 
 use super::data::expect_shape;
 use super::diagnose::Failure;
 use super::monitor::{ACTIVATIONS_EVERY, Watch, layers};
-use super::update::{Movement, Update};
+use super::records::{Record, Sums, metric};
+use super::update::{Gradients, Update};
 use super::{Arrays, Chunk, Inputs, Outputs, Phase, Records, Session, common_rows};
 use crate::gradient::{Method, Problem, Solution, solve};
-use crate::memory::{Block, List, Recycling};
-use crate::program::{Checkpoint, Kind, Leaves, Plan, Retention, Reverse, ValueId, forward, show_lengths};
+use crate::memory::{Block, Recycling};
+use crate::program::{Checkpoint, Kind, Leaves, Measured, Plan, Retention, Reverse, ValueId, forward, show_lengths};
 use crate::random::{Purpose, Stream};
 use crate::tensor::{DType, Tensor};
 use crate::trainer::ArrayView;
@@ -36,80 +37,87 @@ impl Session {
                 chunk.learning_rates.len()
             )));
         }
+        let reverse = self.reverse(&outputs)?;
         let accumulate = self.training()?.accumulate;
         let _recycling = Recycling::begin();
-        let mut skipped = 0;
-        let mut records = Records::with_room(batches, &outputs, self.training()?.trained.len());
-        for (step, rows) in order.chunks(chunk.batch_size).enumerate() {
-            let address = [chunk.epoch, chunk.first_step + step as u64];
-            let weights = weights_of(chunk.sample_weight, rows);
-            let watch = address[1].is_multiple_of(ACTIVATIONS_EVERY).then(Watch::default);
-            // The rates are those of updates in a row: what a skipped one did not use is the next one's.
-            let rate = chunk.learning_rates[step.saturating_sub(accumulate * skipped)];
-            let loss_scale = self.loss_scale();
-            let record =
-                match self.train_step(&outputs, inputs, rows, &weights, rate, address, watch.clone(), interrupt) {
-                    Err(Error::Interrupted) if step > 0 => break,
-                    record => record?,
-                };
-            records.learning_rate.push(rate);
-            records.loss_scale.extend(loss_scale);
-            skipped += usize::from(record.update.as_ref().is_some_and(|update| !update.finite));
-            if chunk.diagnose && self.failed(&record) {
-                // What cannot be found out, or was interrupted, is no reason to lose the records.
-                let failure = Failure { inputs, rows, weights: &weights, address };
-                self.diagnose(&failure, interrupt).unwrap_or_default();
-            }
-            records.push(record, self.training()?.trained.len());
-            if let Some(watch) = watch {
-                records.activations.push((step, watch.by_layer(&self.program, &outputs.plan)));
+        let run = Run { outputs: &outputs, reverse: &reverse, inputs, chunk, order: &order, accumulate, interrupt };
+        let mut windows = self.windows(&run)?;
+        let mut done = Done::new(Records::with_room(batches, &outputs, self.training()?.trained.len()));
+        while done.steps() < batches {
+            let outcome = match windows.next(done.steps(), batches) {
+                Some(steps) => self.look_ahead(&run, steps, &mut windows, &mut done),
+                None => self.wait_for(&run, &mut done),
+            };
+            match outcome {
+                Err(Error::Interrupted) if done.steps() > 0 => break,
+                outcome => outcome?,
             }
         }
-        Ok(records)
+        Ok(done.records)
     }
 
-    #[allow(clippy::too_many_arguments)]
+    /// One micro-batch whose numbers are known before anything is changed.
+    fn wait_for(&mut self, run: &Run<'_>, done: &mut Done) -> Result<()> {
+        let step = done.steps();
+        let loss_scale = self.loss_scale();
+        let batch = run.micro_batch(step, loss_scale);
+        let watch = batch.watch();
+        let rate = run.rate(step, done.skipped);
+        let record = self.train_step(&batch, rate, watch.clone(), run.interrupt)?;
+        done.skipped += usize::from(record.update.as_ref().is_some_and(|update| !update.finite));
+        if run.chunk.diagnose && self.failed(&record) {
+            // What cannot be found out, or was interrupted, is no reason to lose the records.
+            let failure =
+                Failure { inputs: run.inputs, rows: batch.rows, weights: &batch.weights, address: batch.address };
+            self.diagnose(&failure, run.interrupt).unwrap_or_default();
+        }
+        done.push(record, rate, loss_scale, self.training()?.trained.len());
+        if let Some(watch) = watch {
+            done.records.activations.push((step, watch.by_layer(&self.program, &run.outputs.plan)));
+        }
+        Ok(())
+    }
+
     fn train_step(
         &mut self,
-        outputs: &Outputs,
-        inputs: &Inputs,
-        rows: &[i64],
-        weights: &[f64],
+        batch: &MicroBatch<'_>,
         learning_rate: f64,
-        address: [u64; 2],
         watch: Option<Watch>,
         interrupt: &Interrupt,
     ) -> Result<Record> {
-        let total: f64 = weights.iter().sum();
-        let scale = match (self.training()?.accumulate, total > 0.0) {
-            (1, true) => total.recip(),
-            (1, false) => 0.0,
-            _ => 1.0,
+        let Answer { outputs, mut assigned, gradients, squares } = self.answer(batch, watch, interrupt)?;
+        let mut record = Record::new(batch.outputs.sums(&outputs, &batch.weights), batch.total);
+        drop(outputs);
+        record.update = match self.training()?.rule.solver() {
+            Some(_) => Some(self.solve(batch, record.loss, gradients, learning_rate, interrupt)?),
+            None => self.update(gradients, &squares, batch.total, learning_rate)?,
         };
-        let scale = scale * self.loss_scale().unwrap_or(1.0);
-        let reverse = self.reverse(outputs)?;
-        let batch = MicroBatch { outputs, reverse: &reverse, inputs, rows, weights, scale, address };
-        let solution = self.differentiate(&batch, watch, interrupt)?;
-        let mut record = Record::new(&solution.outputs, outputs, weights, total);
-        let mut assigned = self.assigned(&solution.outputs);
-        drop(solution.outputs);
+        if record.loss.is_finite() && record.update.as_ref().is_none_or(|update| update.finite) {
+            self.assign(&mut assigned);
+        }
+        Ok(record)
+    }
+
+    /// What the program answers to a micro-batch at the parameters of now.
+    pub(super) fn answer(&self, batch: &MicroBatch<'_>, watch: Option<Watch>, interrupt: &Interrupt) -> Result<Answer> {
+        let solution = self.differentiate(batch, watch, interrupt)?;
+        let assigned = self.assigned(&solution.outputs);
+        let wanted = &self.training()?.wanted;
         let mut gradients = solution.gradients;
-        let gradients: List<(ValueId, Tensor)> = gradients
+        let gradients = gradients
             .drain(..)
             .enumerate()
             .filter_map(|(id, gradient)| Some((id, gradient?)))
-            .filter(|(id, _)| self.training.as_ref().is_some_and(|training| training.wanted[*id]))
+            .filter(|(id, _)| wanted[*id])
             .collect();
-        record.update = match self.training()?.rule.solver() {
-            Some(_) => Some(self.solve(&batch, record.loss, gradients, learning_rate, interrupt)?),
-            None => self.update(gradients, &solution.squares, total, learning_rate)?,
-        };
-        if record.loss.is_finite() && record.update.as_ref().is_none_or(|update| update.finite) {
-            for (id, value) in assigned.drain(..) {
-                self.state[id] = Some(value);
-            }
+        Ok(Answer { outputs: solution.outputs, assigned, gradients, squares: solution.squares })
+    }
+
+    /// Gives buffers their new values.
+    pub(super) fn assign(&mut self, values: &mut Gradients) {
+        for (id, value) in values.drain(..) {
+            self.state[id] = Some(value);
         }
-        Ok(record)
     }
 
     /// Outputs and gradients of one micro-batch at the parameters of now.
@@ -119,7 +127,7 @@ impl Session {
         watch: Option<Watch>,
         interrupt: &Interrupt,
     ) -> Result<Solution> {
-        let &MicroBatch { outputs, reverse, inputs, rows, weights, scale, address } = batch;
+        let &MicroBatch { outputs, reverse, inputs, rows, ref weights, scale, address, .. } = batch;
         let training = self.training()?;
         solve(
             Problem {
@@ -141,7 +149,7 @@ impl Session {
     /// [`Self::take_gradients`], timed if somebody wants to know.
     fn update(
         &mut self,
-        gradients: List<(ValueId, Tensor)>,
+        gradients: Gradients,
         squares: &[Option<f64>],
         total: f64,
         learning_rate: f64,
@@ -186,7 +194,7 @@ impl Session {
         for rows in order.chunks(batch_size.max(1)) {
             let run = self.run(&outputs.plan, inputs, rows, interrupt)?;
             let weights = weights_of(sample_weight, rows);
-            totals.iter_mut().zip(sums(&run, &outputs, &weights)).for_each(|(total, sum)| *total += sum);
+            totals.iter_mut().zip(outputs.sums(&run, &weights)).for_each(|(total, sum)| *total += sum);
             weight += weights.iter().sum::<f64>();
         }
         let names = std::iter::once("loss".to_owned()).chain(outputs.metrics.iter().map(|(name, _)| metric(name)));
@@ -342,7 +350,7 @@ impl Session {
         Tensor::from_f64(&seeds, &[weights.len()], self.dtype, &self.device)
     }
 
-    fn assigned(&self, outputs: &Leaves) -> List<(ValueId, Tensor)> {
+    fn assigned(&self, outputs: &Leaves) -> Gradients {
         let buffers = self.program.buffers();
         buffers
             .filter_map(|(id, buffer)| {
@@ -374,13 +382,90 @@ impl Session {
     }
 }
 
+/// What all micro-batches of a chunk have in common.
+pub(super) struct Run<'a> {
+    pub outputs: &'a Outputs,
+    reverse: &'a Reverse,
+    pub inputs: &'a Inputs,
+    pub chunk: &'a Chunk<'a>,
+    order: &'a [i64],
+    accumulate: usize,
+    pub interrupt: &'a Interrupt,
+}
+
+impl<'a> Run<'a> {
+    /// A micro-batch by its place in the chunk.
+    pub(super) fn micro_batch(&self, step: usize, loss_scale: Option<f64>) -> MicroBatch<'a> {
+        let start = step * self.chunk.batch_size;
+        let rows = &self.order[start..self.order.len().min(start + self.chunk.batch_size)];
+        let weights = weights_of(self.chunk.sample_weight, rows);
+        let total: f64 = weights.iter().sum();
+        let scale = match (self.accumulate, total > 0.0) {
+            (1, true) => total.recip(),
+            (1, false) => 0.0,
+            _ => 1.0,
+        };
+        MicroBatch {
+            outputs: self.outputs,
+            reverse: self.reverse,
+            inputs: self.inputs,
+            rows,
+            weights,
+            total,
+            scale: scale * loss_scale.unwrap_or(1.0),
+            address: [self.chunk.epoch, self.chunk.first_step + step as u64],
+        }
+    }
+
+    /// The rates are those of updates in a row: what a skipped one did not use is the next one's.
+    pub(super) fn rate(&self, step: usize, skipped: usize) -> f64 {
+        self.chunk.learning_rates[step.saturating_sub(self.accumulate * skipped)]
+    }
+}
+
+/// The micro-batches of a chunk that are done.
+pub(super) struct Done {
+    pub records: Records,
+    /// Updates that were not made.
+    pub skipped: usize,
+}
+
+impl Done {
+    fn new(records: Records) -> Self {
+        Self { records, skipped: 0 }
+    }
+
+    /// How many.
+    pub(super) fn steps(&self) -> usize {
+        self.records.loss.len()
+    }
+
+    /// Takes in one more.
+    pub(super) fn push(&mut self, record: Record, rate: f64, loss_scale: Option<f64>, parameters: usize) {
+        self.records.learning_rate.push(rate);
+        self.records.loss_scale.extend(loss_scale);
+        self.records.push(record, parameters);
+    }
+}
+
+/// What the program answers to a micro-batch.
+pub(super) struct Answer {
+    pub outputs: Leaves,
+    /// New values of buffers, by place.
+    pub assigned: Gradients,
+    pub gradients: Gradients,
+    squares: Measured,
+}
+
 /// What one micro-batch consists of.
 pub(super) struct MicroBatch<'a> {
-    outputs: &'a Outputs,
+    pub outputs: &'a Outputs,
     reverse: &'a Reverse,
     inputs: &'a Inputs,
     rows: &'a [i64],
-    weights: &'a [f64],
+    pub weights: Block<f64>,
+    /// Their sum.
+    pub total: f64,
     /// What turns the weights into factors of the samples' losses.
     scale: f64,
     /// What its random numbers depend on.
@@ -388,85 +473,15 @@ pub(super) struct MicroBatch<'a> {
 }
 
 impl MicroBatch<'_> {
+    /// Somebody who counts zero activations, if it is time for that.
+    pub(super) fn watch(&self) -> Option<Watch> {
+        self.address[1].is_multiple_of(ACTIVATIONS_EVERY).then(Watch::default)
+    }
+
     /// The weighted mean loss, from the plan's outputs.
     pub(super) fn loss(&self, values: &Leaves) -> f64 {
-        sums(values, self.outputs, self.weights)[0] / self.weights.iter().sum::<f64>()
+        self.outputs.sums(values, &self.weights)[0] / self.total
     }
-}
-
-/// What one micro-batch leaves behind.
-pub(super) struct Record {
-    pub loss: f64,
-    weight: f64,
-    metrics: Sums,
-    pub update: Option<Update>,
-}
-
-impl Record {
-    fn new(values: &Leaves, outputs: &Outputs, weights: &[f64], total: f64) -> Self {
-        let mut metrics = sums(values, outputs, weights);
-        if total != 0.0 {
-            metrics.iter_mut().for_each(|sum| *sum /= total);
-        }
-        let loss = metrics.remove(0);
-        Self { loss, weight: total, metrics, update: None }
-    }
-}
-
-impl Records {
-    /// Without a micro-batch yet, with room for as many as will come.
-    fn with_room(batches: usize, outputs: &Outputs, parameters: usize) -> Self {
-        let series = || Vec::with_capacity(batches);
-        Self {
-            learning_rate: series(),
-            loss_scale: series(),
-            loss: series(),
-            weight: series(),
-            gradient_norm: series(),
-            update_ratio: series(),
-            finite: Vec::with_capacity(batches),
-            parameters: Vec::with_capacity(batches * parameters),
-            activations: Vec::new(),
-            metrics: outputs.metrics.iter().map(|(name, _)| (metric(name), series())).collect(),
-        }
-    }
-
-    fn push(&mut self, record: Record, parameters: usize) {
-        self.loss.push(record.loss);
-        self.weight.push(record.weight);
-        let update = record.update.as_ref();
-        self.gradient_norm.push(update.map_or(f64::NAN, |update| update.gradient_norm));
-        self.update_ratio.push(update.map_or(f64::NAN, |update| update.update_ratio));
-        self.finite.push(update.is_none_or(|update| update.finite));
-        match update {
-            Some(update) => self.parameters.extend_from_slice(&update.parameters),
-            None => self.parameters.extend(std::iter::repeat_n(Movement::NONE, parameters)),
-        }
-        // Both are in the order of the names.
-        self.metrics.values_mut().zip(record.metrics).for_each(|(means, mean)| means.push(mean));
-    }
-}
-
-/// The weighted sum of the loss, then that of each metric, in 64 bits.
-type Sums = SmallVec<[f64; 8]>;
-
-fn sums(values: &Leaves, outputs: &Outputs, weights: &[f64]) -> Sums {
-    let value = |id: ValueId| values[id].as_ref().expect("an output of the plan");
-    let sum = |numbers: &[f64]| -> f64 {
-        numbers.iter().zip(weights).filter(|(_, weight)| **weight != 0.0).map(|(a, b)| a * b).sum()
-    };
-    let ids = std::iter::once(outputs.loss).chain(outputs.metrics.iter().map(|(_, id)| *id));
-    if value(outputs.loss).is_cpu() {
-        return ids.map(|id| sum(&value(id).numbers())).collect();
-    }
-    // A device is waited for once.
-    let numbers = Tensor::numbers_of(ids.map(|id| value(id).clone()).collect());
-    numbers.chunks_exact(weights.len()).map(sum).collect()
-}
-
-/// The name of a metric among records and totals.
-fn metric(name: &str) -> String {
-    format!("metric.{name}")
 }
 
 fn weights_of(sample_weight: Option<&ArrayView>, rows: &[i64]) -> Block<f64> {

@@ -9,7 +9,7 @@ use super::config::{OptimizerConfig, Settings};
 use super::loss_scale::LossScale;
 use crate::gradient::Method;
 use crate::memory::{Block, List, listed};
-use crate::optimizer::{Change, Memory, Rule, Squares, Step, sum_squares, sums_of_squares};
+use crate::optimizer::{Change, Memory, Rule, Squares, Step, sum_squares};
 use crate::program::{Checkpoint, Leaves, Reverse, ValueId};
 use crate::tensor::{DType, Real, Tensor};
 use crate::{Error, Number, Result, cpu};
@@ -38,9 +38,12 @@ pub(super) struct Training {
     pub reverse: Option<Arc<Reverse>>,
     /// What a solver keeps between updates.
     pub memory: Memory,
-    clip_norm: Option<f64>,
-    clip_value: Option<f64>,
+    pub clip_norm: Option<f64>,
+    pub clip_value: Option<f64>,
 }
+
+/// Gradients (or new values), by place.
+pub(super) type Gradients = List<(ValueId, Tensor)>;
 
 /// What the rule keeps for one parameter.
 #[derive(Clone, Debug)]
@@ -101,13 +104,8 @@ impl Session {
     /// Closes an open accumulation group with an update; `None` if there is none.
     pub fn flush(&mut self, learning_rate: f64) -> Result<Option<Update>> {
         let training = self.training.as_mut().ok_or_else(not_compiled)?;
-        if training.group.batches == 0 {
-            return Ok(None);
-        }
-        let group = std::mem::take(&mut training.group);
-        let scale = if group.weight > 0.0 { group.weight.recip() } else { 0.0 };
-        let gradients = group.sums.into_iter().collect();
-        Ok(Some(training.update_unscaled(&mut self.state, gradients, &[], scale, learning_rate)))
+        let group = training.take_group();
+        Ok(group.map(|(mean, scale)| training.update_unscaled(&mut self.state, mean, &[], scale, learning_rate)))
     }
 
     /// Takes in the gradients of one micro-batch; updates if the group is complete.
@@ -116,25 +114,14 @@ impl Session {
     /// gradients, by place, where these are known.
     pub(super) fn take_gradients(
         &mut self,
-        mut gradients: List<(ValueId, Tensor)>,
+        gradients: Gradients,
         squares: &[Option<f64>],
         weight: f64,
         learning_rate: f64,
     ) -> Result<Option<Update>> {
         let training = self.training.as_mut().ok_or_else(not_compiled)?;
-        if training.accumulate == 1 {
-            return Ok(Some(training.update_unscaled(&mut self.state, gradients, squares, 1.0, learning_rate)));
-        }
-        for (id, gradient) in gradients.drain(..) {
-            let sum = training.group.sums.remove(&id);
-            training.group.sums.insert(id, gradient.added_to(sum));
-        }
-        training.group.weight += weight;
-        training.group.batches += 1;
-        if training.group.batches < training.accumulate {
-            return Ok(None);
-        }
-        self.flush(learning_rate)
+        let group = training.collect(gradients, weight);
+        Ok(group.map(|(mean, scale)| training.update_unscaled(&mut self.state, mean, squares, scale, learning_rate)))
     }
 }
 
@@ -167,73 +154,114 @@ impl Training {
         }
     }
 
+    /// Takes in the gradients of one micro-batch; if the group is complete, returns what its mean is when multiplied by the
+    /// number, and begins another.
+    pub(super) fn collect(&mut self, mut gradients: Gradients, weight: f64) -> Option<(Gradients, f64)> {
+        if self.accumulate == 1 {
+            return Some((gradients, 1.0));
+        }
+        for (id, gradient) in gradients.drain(..) {
+            let sum = self.group.sums.remove(&id);
+            self.group.sums.insert(id, gradient.added_to(sum));
+        }
+        self.group.weight += weight;
+        self.group.batches += 1;
+        if self.group.batches < self.accumulate { None } else { self.take_group() }
+    }
+
+    /// [`Self::collect`] of a group that may not be full; `None` if it is empty.
+    fn take_group(&mut self) -> Option<(Gradients, f64)> {
+        if self.group.batches == 0 {
+            return None;
+        }
+        let group = std::mem::take(&mut self.group);
+        let scale = if group.weight > 0.0 { group.weight.recip() } else { 0.0 };
+        Some((group.sums.into_iter().collect(), scale))
+    }
+
     /// One update of every parameter that got a gradient; nothing moves if the gradient is not finite.
     pub(super) fn update(
         &mut self,
         state: &mut Leaves,
-        gradients: List<(ValueId, Tensor)>,
+        gradients: Gradients,
         squares: &[Option<f64>],
         scale: f64,
         learning_rate: f64,
     ) -> Update {
-        let squares = measured(&gradients, squares);
-        let gradient_norm = scale * squares.iter().sum::<f64>().sqrt();
-        let mut update = Update {
-            gradient_norm,
-            update_ratio: f64::NAN,
-            finite: gradient_norm.is_finite(),
-            parameters: List::filled(self.trained.len(), || Movement::NONE),
-        };
-        for ((id, _), squares) in gradients.iter().zip(&*squares) {
-            update.parameters[self.place(*id)].gradient_norm = scale * squares.sqrt();
+        if gradients.iter().any(|(_, gradient)| !gradient.is_cpu()) {
+            return self.update_on_device(state, gradients, scale, learning_rate);
         }
+        let squares = measured(&gradients, squares);
+        let mut update = self.begun(gradients.iter().map(|(id, _)| *id), &squares, scale);
         if !update.finite {
             return update;
         }
-        let (mut gradients, clipped_scale) = self.clip(gradients, squares, scale);
+        let (gradients, clipped_scale) = self.clip(gradients, squares, scale);
+        let (all, _) = self.apply(state, gradients, [scale, clipped_scale], learning_rate, &mut update);
+        update.update_ratio = all.ratio();
+        update
+    }
+
+    /// What is known of an update before it is made: from the sums of squares of gradients.
+    pub(super) fn begun(&self, ids: impl Iterator<Item = ValueId>, squares: &[f64], scale: f64) -> Update {
+        let gradient_norm = scale * squares.iter().sum::<f64>().sqrt();
+        let mut parameters = List::filled(self.trained.len(), || Movement::NONE);
+        for (id, squares) in ids.zip(squares) {
+            parameters[self.place(id)].gradient_norm = scale * squares.sqrt();
+        }
+        Update { gradient_norm, update_ratio: f64::NAN, finite: gradient_norm.is_finite(), parameters }
+    }
+
+    /// Makes an update, of parameters that are not clipped and of those that are by gradients times the two scales.
+    ///
+    /// Returns the squares that are known, which the record has then, and those that a device has yet to find.
+    pub(super) fn apply(
+        &mut self,
+        state: &mut Leaves,
+        mut gradients: Gradients,
+        [scale, clipped_scale]: [f64; 2],
+        learning_rate: f64,
+        update: &mut Update,
+    ) -> (Squares, Vec<(ValueId, Tensor)>) {
         self.updates += 1;
-        let (mut all, mut waiting) = (Squares::default(), Vec::new());
+        let (mut known, mut unread) = (Squares::default(), Vec::new());
         for (id, gradient) in gradients.drain(..) {
             let scale = if self.settings[&id].clip { clipped_scale } else { scale };
             let parameter = state[id].as_mut().expect("parameters are initialised");
             match self.update_one(id, parameter, gradient, scale, learning_rate) {
-                Change::Known(squares) => all.add(squares, &mut update.parameters[self.place(id)]),
-                change => waiting.push((id, change)),
+                Change::Known(squares) => known.add(squares, &mut update.parameters[self.place(id)]),
+                Change::OnDevice(numbers) => unread.push((id, numbers)),
             }
         }
-        for (id, squares) in Change::all(waiting) {
-            all.add(squares, &mut update.parameters[self.place(id)]);
-        }
-        update.update_ratio = all.ratio();
         if let Some(average) = &mut self.average {
             average.add(state, self.trained.iter().copied());
         }
-        update
+        (known, unread)
     }
 
     /// The place of a parameter among those that are trained, which are in order.
-    fn place(&self, id: ValueId) -> usize {
+    pub(super) fn place(&self, id: ValueId) -> usize {
         self.trained.binary_search(&id).expect("gradients are those of trained parameters")
     }
 
     /// Clips by value, and says by what the gradients that may be clipped are then to be multiplied.
-    fn clip(
-        &self,
-        mut gradients: List<(ValueId, Tensor)>,
-        mut squares: Block<f64>,
-        scale: f64,
-    ) -> (List<(ValueId, Tensor)>, f64) {
+    pub(super) fn clip(&self, mut gradients: Gradients, mut squares: Block<f64>, scale: f64) -> (Gradients, f64) {
         let clips = |id: &ValueId| self.settings[id].clip;
         if let Some(limit) = self.clip_value {
-            let clipped =
-                |(id, gradient)| (id, if clips(&id) { clip_value(gradient, limit / scale) } else { gradient });
-            gradients = gradients.drain(..).map(clipped).collect();
+            gradients = self.clip_values(gradients, limit / scale);
             squares = measured(&gradients, &[]);
         }
         let clipped = gradients.iter().zip(&*squares).filter(|((id, _), _)| clips(id));
         let norm = scale * clipped.map(|(_, squares)| squares).sum::<f64>().sqrt();
         let factor = self.clip_norm.filter(|&limit| norm > limit).map_or(1.0, |limit| limit / norm);
         (gradients, scale * factor)
+    }
+
+    /// Gradients whose elements are in `±limit`, but for those of parameters that are not clipped.
+    pub(super) fn clip_values(&self, mut gradients: Gradients, limit: f64) -> Gradients {
+        let clips = |id: &ValueId| self.settings[id].clip;
+        let clipped = |(id, gradient)| (id, if clips(&id) { clip_value(gradient, limit) } else { gradient });
+        gradients.drain(..).map(clipped).collect()
     }
 
     fn update_one(
@@ -270,11 +298,8 @@ impl Squares {
     }
 }
 
-/// The sums of squares of gradients, some of which may be known already; those on a device are waited for once.
+/// The sums of squares of gradients, some of which may be known already.
 fn measured(gradients: &[(ValueId, Tensor)], known: &[Option<f64>]) -> Block<f64> {
-    if gradients.iter().any(|(_, gradient)| !gradient.is_cpu()) {
-        return sums_of_squares(gradients.iter().map(|(_, gradient)| gradient));
-    }
     Block::collect(gradients.iter().map(|(id, gradient)| {
         let known = known.get(*id).copied().flatten();
         known.unwrap_or_else(|| sum_squares(gradient))
@@ -301,6 +326,6 @@ fn clip_value(gradient: Tensor, limit: f64) -> Tensor {
     }
 }
 
-fn not_compiled() -> Error {
+pub(super) fn not_compiled() -> Error {
     Error::value("the session has no optimizer: set one before training")
 }
