@@ -147,6 +147,12 @@ class Session:
         """
         Gradients of the weighted mean training loss over all rows, by path.
         """
+    def hold(self, /, inputs: Mapping[str, NDArray[Any]]) -> list[str]:
+        """
+        Keeps copies of training arrays on the device, of those that fit, until `release`; returns their names. On "cpu" none.
+
+        The arrays must stay where they are meanwhile; what is written to them is not seen.
+        """
     def load_optimizer_state(self, /, arrays: Mapping[str, NDArray[Any]]) -> None:
         """
         Replaces the optimizer's arrays by those that `optimizer_state` gave.
@@ -184,6 +190,10 @@ class Session:
     def rectified(self, /) -> list[str]:
         """
         The layers whose zero activations are counted: columns of "activations.zeros" and "activations.dead".
+        """
+    def release(self, /) -> None:
+        """
+        Drops what `hold` keeps.
         """
     def signalled(self, /) -> None:
         """

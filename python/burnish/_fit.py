@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 import time
 import warnings
-from contextlib import closing
+from contextlib import closing, suppress
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
@@ -140,6 +140,8 @@ class Run:
         self._meter, self._monitor = Meter(), EpochMonitor()
         self._clock = Clock()
         self._logs: dict[str, float] = {}
+        self._session: Session | None = None  # that trained last
+        self._holder: Session | None = None  # that keeps the arrays on its device
 
     @property
     def runtime(self) -> Runtime:
@@ -164,6 +166,7 @@ class Run:
         else:
             self.callbacks.end(self._logs)
         finally:
+            self._release()
             self.core.run, self.core.left_rate = None, (self.core.learning_rate, self.first_rate)
 
     def place(self) -> tuple[int, int, int]:
@@ -273,13 +276,30 @@ class Run:
         for checkpoint in self.callbacks.checkpoints:
             checkpoint.after_epoch(self)
 
+    def _hold(self, piece: Piece) -> None:
+        """Have the engine keep the arrays on its device: from the second piece on, when what steps need is taken."""
+        session = self._session
+        if session is None or session is self._holder or piece.order is None or session.device == "cpu":
+            return
+        self._release()
+        self._holder = session
+        with suppress(RuntimeError):  # what does not fit after all is gathered by the host
+            session.hold(piece.inputs)
+
+    def _release(self) -> None:
+        if self._holder is not None:
+            self._holder.release()
+        self._holder = None
+
     def _piece(self, epoch: int, piece: Piece) -> None:
         batch = self.position.batch
+        self._hold(piece)
         if self.hooked:
             self.callbacks("on_train_batch_begin", batch, {})
         started = time.perf_counter()
         runtime = self.runtime
         made, session = train_piece(self.core, runtime, piece)
+        self._session = session
         records, tables = split_records(made)
         self._monitor.add(tables, runtime)
         self.pacer.note(piece.batches, self._clock.add("engine", started))

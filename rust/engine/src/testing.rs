@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use crate::Tensor;
+use crate::device::Room;
 use crate::ops::Context;
 use crate::random::{Purpose, Stream};
 use crate::tensor::{Element, Real};
@@ -50,6 +51,8 @@ pub fn on_threads<T: Send>(work: impl Fn() -> T + Sync) -> [T; 3] {
 
 thread_local! {
     static READS: Cell<usize> = const { Cell::new(0) };
+    static WRITES: Cell<usize> = const { Cell::new(0) };
+    static ROOM: Cell<Option<Room>> = const { Cell::new(None) };
     static WINDOW: Cell<Option<usize>> = const { Cell::new(None) };
     static SILENT: Cell<bool> = const { Cell::new(false) };
 }
@@ -78,6 +81,26 @@ pub fn reading(tensor: &Tensor) {
 /// How often this thread has waited for a device.
 pub fn reads() -> usize {
     READS.get()
+}
+
+/// Counts what is copied to a device.
+pub fn writing(elements: usize, device: &crate::Device) {
+    WRITES.set(WRITES.get() + usize::from(!device.is_cpu() && elements > 1));
+}
+
+/// How often this thread has copied more than one number to a device.
+pub fn writes() -> usize {
+    WRITES.get()
+}
+
+/// What devices have room for on this thread from now on.
+pub fn set_room(room: Option<Room>) {
+    ROOM.set(room);
+}
+
+/// What devices have room for, unless [`set_room`] says otherwise.
+pub fn room(found: Room) -> Room {
+    ROOM.get().unwrap_or(found)
 }
 
 /// What an operation on `x` is evaluated in.

@@ -159,6 +159,22 @@ impl Session {
         self.run(py, |session, _| session.load_optimizer_state(arrays))
     }
 
+    /// Keeps copies of training arrays on the device, of those that fit, until `release`; returns their names. On "cpu" none.
+    ///
+    /// The arrays must stay where they are meanwhile; what is written to them is not seen.
+    fn hold(&self, py: Python<'_>, inputs: types::Arrays<'_>) -> PyResult<Vec<String>> {
+        let views = views(&inputs)?;
+        self.run(py, |session, _| session.hold(&views))
+    }
+
+    /// Drops what `hold` keeps.
+    fn release(&self, py: Python<'_>) -> PyResult<()> {
+        self.run(py, |session, _| {
+            session.release();
+            Ok(())
+        })
+    }
+
     /// Trains on micro-batches of the rows in `order` (all in sequence if None); returns a record of each that was done: of
     /// some if a signal came, whose exception `signalled` raises.
     #[pyo3(signature = (inputs, order, *, batch_size, learning_rates, sample_weight = None, epoch = 0, first_step = 0, diagnose = false))]

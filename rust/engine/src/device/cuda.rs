@@ -63,6 +63,23 @@ pub(super) fn available() -> Vec<DeviceInfo> {
         .collect()
 }
 
+/// Bytes of memory that are free; 0 if the driver does not say.
+pub(super) fn free(index: usize) -> usize {
+    let found = || {
+        let device = result::device::get(index as i32)?;
+        let before = result::ctx::get_current()?.unwrap_or(std::ptr::null_mut());
+        // SAFETY: the device's context is held until it is no longer this thread's, which then has the one of before.
+        unsafe {
+            let context = result::primary_ctx::retain(device)?;
+            let free = result::ctx::set_current(context).and_then(|()| result::mem_get_info());
+            result::ctx::set_current(before)?;
+            result::primary_ctx::release(device)?;
+            free
+        }
+    };
+    caught(|| found().map_or(0, |(free, _): (usize, usize)| free)).unwrap_or(0)
+}
+
 /// Devices that are up.
 static OPEN: Mutex<Vec<usize>> = Mutex::new(Vec::new());
 

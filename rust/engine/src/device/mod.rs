@@ -42,6 +42,18 @@ fn info(name: impl Into<String>, description: impl Into<String>) -> DeviceInfo {
     DeviceInfo { name: name.into(), description: description.into() }
 }
 
+/// What arrays may take of a device's memory besides what a fit needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// Bytes of all together.
+    pub bytes: usize,
+    /// Bytes of one.
+    pub largest: usize,
+}
+
+/// Bytes that arrays may take where nobody knows how much is free.
+const UNKNOWN_ROOM: usize = 1 << 30;
+
 impl Device {
     /// The default: Burn's Flex backend on the CPU.
     pub fn cpu() -> Self {
@@ -96,6 +108,23 @@ impl Device {
     pub(crate) fn wait(&self) -> Result<()> {
         <burn_dispatch::Dispatch as burn_backend::Backend>::sync(&self.0)
             .map_err(|error| Error::Device(error.to_string()))
+    }
+
+    /// What arrays may take of its memory; `None` on the `cpu` device, where they are anyway.
+    ///
+    /// On `cuda` a quarter of what is free (until an array is whole there, it takes as much again), elsewhere 1 GiB, and of
+    /// `wgpu` one buffer for each.
+    pub(crate) fn room(&self) -> Option<Room> {
+        let bytes = match &self.0 {
+            DispatchDevice::Flex(_) => return None,
+            DispatchDevice::NdArray(_) => [UNKNOWN_ROOM; 2],
+            #[cfg(any(feature = "wgpu", feature = "cuda"))]
+            DispatchDevice::Cube(device) => cube_room(device),
+        };
+        let room = Room { bytes: bytes[0], largest: bytes[1] };
+        #[cfg(test)]
+        let room = crate::testing::room(room);
+        Some(room)
     }
 
     /// Has the device begin with what was asked of it, without waiting.
@@ -189,6 +218,19 @@ fn cube_name(device: &burn_dispatch::devices::CubeDevice) -> String {
         #[cfg(feature = "wgpu")]
         CubeDevice::Wgpu(device) => wgpu::name(device),
         other => format!("{other:?}"),
+    }
+}
+
+/// Bytes that all arrays and that one may take.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn cube_room(device: &burn_dispatch::devices::CubeDevice) -> [usize; 2] {
+    use burn_dispatch::devices::CubeDevice;
+    match device {
+        #[cfg(feature = "cuda")]
+        CubeDevice::Cuda(device) => [cuda::free(device.index) / 4; 2],
+        #[cfg(feature = "wgpu")]
+        CubeDevice::Wgpu(device) => [UNKNOWN_ROOM, wgpu::largest_buffer(device)],
+        _ => [0; 2],
     }
 }
 

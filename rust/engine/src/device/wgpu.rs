@@ -44,9 +44,17 @@ pub(super) fn available() -> Vec<DeviceInfo> {
     named.map(|(index, device)| info(format!("wgpu:{index}"), describe(device))).collect()
 }
 
-/// Devices that are set up, each with how its trial went. A device cannot be set up twice; a
-/// failed set-up leaves nothing behind and may be tried again.
-static OPEN: Mutex<Vec<(WgpuDevice, Result<(), String>)>> = Mutex::new(Vec::new());
+/// A device that is set up.
+struct Opened {
+    device: WgpuDevice,
+    /// How its trial went.
+    trial: Result<(), String>,
+    /// The bytes of the largest buffer that a kernel reads.
+    largest_buffer: usize,
+}
+
+/// Devices that are set up. A device cannot be set up twice; a failed set-up leaves nothing behind and may be tried again.
+static OPEN: Mutex<Vec<Opened>> = Mutex::new(Vec::new());
 
 pub(super) fn open(index: usize) -> Result<DispatchDevice, String> {
     let mut up = OPEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -60,14 +68,22 @@ pub(super) fn open(index: usize) -> Result<DispatchDevice, String> {
         });
     };
     let opened: DispatchDevice = device.clone().into();
-    if let Some((_, trial)) = up.iter().find(|(known, _)| known == device) {
-        return trial.clone().map(|()| opened);
+    if let Some(known) = up.iter().find(|known| known.device == *device) {
+        return known.trial.clone().map(|()| opened);
     }
     let options = RuntimeOptions::try_default().map_err(|error| error.to_string())?;
-    caught(|| try_init_setup::<AutoGraphicsApi>(device, options))?.map_err(|error| error.to_string())?;
+    let setup = caught(|| try_init_setup::<AutoGraphicsApi>(device, options))?.map_err(|error| error.to_string())?;
+    let limits = setup.device.limits();
+    let largest_buffer = limits.max_buffer_size.min(limits.max_storage_buffer_binding_size) as usize;
     let trial = try_out(&opened);
-    up.push((device.clone(), trial.clone()));
+    up.push(Opened { device: device.clone(), trial: trial.clone(), largest_buffer });
     trial.map(|()| opened)
+}
+
+/// The bytes of the largest buffer that kernels of an open device read.
+pub(super) fn largest_buffer(device: &WgpuDevice) -> usize {
+    let up = OPEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    up.iter().find(|known| known.device == *device).map_or(0, |known| known.largest_buffer)
 }
 
 /// The name of an adapter, by its place in the list.

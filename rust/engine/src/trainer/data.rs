@@ -53,6 +53,16 @@ pub struct ArrayView {
     strides: Vec<isize>,
 }
 
+/// Where an array lies and how it is read: what tells it from others while it is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    address: usize,
+    format: Format,
+    swapped: bool,
+    shape: Vec<usize>,
+    strides: Vec<isize>,
+}
+
 // SAFETY: the view only reads, and whoever makes one keeps the memory mapped while it lives (see `ArrayView::new`).
 unsafe impl Send for ArrayView {}
 // SAFETY: as above.
@@ -82,6 +92,20 @@ impl ArrayView {
     /// The length of axis 0.
     pub fn rows(&self) -> usize {
         self.shape.first().copied().unwrap_or(1)
+    }
+
+    /// Where it lies.
+    pub(super) fn place(&self) -> Place {
+        let Self { format, swapped, .. } = *self;
+        let (shape, strides) = (self.shape.clone(), self.strides.clone());
+        Place { address: self.pointer.addr(), format, swapped, shape, strides }
+    }
+
+    /// Whether it lies there.
+    pub(super) fn is_at(&self, place: &Place) -> bool {
+        (self.pointer.addr(), self.format, self.swapped) == (place.address, place.format, place.swapped)
+            && self.shape == place.shape
+            && self.strides == place.strides
     }
 
     /// All elements as 64-bit numbers, in row-major order.

@@ -120,6 +120,7 @@ impl Sentry {
 pub(super) struct Failure<'a> {
     pub inputs: &'a Inputs,
     pub rows: &'a [i64],
+    pub picks: Option<&'a Tensor>,
     pub weights: &'a [f64],
     pub address: [u64; 2],
 }
@@ -147,7 +148,7 @@ impl Session {
         let training = self.training()?;
         let reverse = Reverse::new(&self.described, &plan, loss, &training.wanted, &training.checkpoint);
         let sentry = Sentry::default();
-        let leaves = self.leaves(failure.inputs, failure.rows, &plan);
+        let leaves = self.leaves(failure.inputs, failure.rows, failure.picks, &plan);
         leaves_seen(&sentry, &leaves, &plan);
         let total: f64 = failure.weights.iter().sum();
         solve(

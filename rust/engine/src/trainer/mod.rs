@@ -5,6 +5,7 @@ mod average;
 mod config;
 mod data;
 mod diagnose;
+mod held;
 mod loss_scale;
 mod monitor;
 mod observers;
@@ -63,6 +64,7 @@ pub struct Session {
     plans: BTreeMap<String, Arc<Outputs>>,
     diagnosis: Option<Diagnosis>,
     profiler: Option<Profiler>,
+    held: held::Held,
 }
 
 /// The outputs of one purpose, with their plan.
@@ -142,6 +144,7 @@ impl Session {
             plans: BTreeMap::new(),
             diagnosis: None,
             profiler: None,
+            held: held::Held::default(),
         };
         session.initialise(arrays)?;
         Ok(session)

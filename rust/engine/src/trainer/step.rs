@@ -40,7 +40,9 @@ impl Session {
         let reverse = self.reverse(&outputs)?;
         let accumulate = self.training()?.accumulate;
         let _recycling = Recycling::begin();
-        let run = Run { outputs: &outputs, reverse: &reverse, inputs, chunk, order: &order, accumulate, interrupt };
+        let picks = self.picks(inputs, &order);
+        let run =
+            Run { outputs: &outputs, reverse: &reverse, inputs, chunk, order: &order, picks, accumulate, interrupt };
         let mut windows = self.windows(&run)?;
         let mut done = Done::new(Records::with_room(batches, &outputs, self.training()?.trained.len()));
         while done.steps() < batches {
@@ -67,8 +69,13 @@ impl Session {
         done.skipped += usize::from(record.update.as_ref().is_some_and(|update| !update.finite));
         if run.chunk.diagnose && self.failed(&record) {
             // What cannot be found out, or was interrupted, is no reason to lose the records.
-            let failure =
-                Failure { inputs: run.inputs, rows: batch.rows, weights: &batch.weights, address: batch.address };
+            let failure = Failure {
+                inputs: run.inputs,
+                rows: batch.rows,
+                picks: batch.picks.as_ref(),
+                weights: &batch.weights,
+                address: batch.address,
+            };
             self.diagnose(&failure, run.interrupt).unwrap_or_default();
         }
         done.push(record, rate, loss_scale, self.training()?.trained.len());
@@ -127,13 +134,13 @@ impl Session {
         watch: Option<Watch>,
         interrupt: &Interrupt,
     ) -> Result<Solution> {
-        let &MicroBatch { outputs, reverse, inputs, rows, ref weights, scale, address, .. } = batch;
+        let &MicroBatch { outputs, reverse, inputs, rows, ref picks, ref weights, scale, address, .. } = batch;
         let training = self.training()?;
         solve(
             Problem {
                 program: &self.program,
                 plan: &outputs.plan,
-                leaves: self.gathered(inputs, rows, &outputs.plan),
+                leaves: self.gathered(inputs, rows, picks.as_ref(), &outputs.plan),
                 loss: outputs.loss,
                 weight: self.sample_seed(weights, scale),
                 wanted: &training.wanted,
@@ -162,9 +169,9 @@ impl Session {
     }
 
     /// [`Self::leaves`], timed if somebody wants to know.
-    fn gathered(&self, inputs: &Inputs, rows: &[i64], plan: &Plan) -> Leaves {
+    fn gathered(&self, inputs: &Inputs, rows: &[i64], picks: Option<&Tensor>, plan: &Plan) -> Leaves {
         let running = self.profiler.as_ref().map(|profiler| profiler.begin(Phase::Gather, None, []));
-        let leaves = self.leaves(inputs, rows, plan);
+        let leaves = self.leaves(inputs, rows, picks, plan);
         if let Some(running) = running {
             running.end(self.program.inputs().filter_map(|(id, _)| leaves[id].as_ref()));
         }
@@ -249,7 +256,7 @@ impl Session {
             Problem {
                 program: &self.program,
                 plan: &outputs.plan,
-                leaves: self.leaves(inputs, &order, &outputs.plan),
+                leaves: self.leaves(inputs, &order, None, &outputs.plan),
                 loss: outputs.loss,
                 weight: self.sample_seed(&weights, if total > 0.0 { factor / total } else { 0.0 }),
                 wanted: &wanted,
@@ -291,7 +298,7 @@ impl Session {
         let total: f64 = weights.iter().sum();
         let scale = if total > 0.0 { total.recip() } else { 0.0 };
         let direction = self.along(direction)?;
-        let start = self.leaves(inputs, &order, &plan);
+        let start = self.leaves(inputs, &order, None, &plan);
         let (noise, mut context) = (self.noise([0, 0]), self.context());
         let mut loss_at = |step: f64| {
             let mut leaves = start.clone();
@@ -321,7 +328,7 @@ impl Session {
     }
 
     fn run(&self, plan: &Plan, inputs: &Inputs, rows: &[i64], interrupt: &Interrupt) -> Result<Leaves> {
-        let mut leaves = self.leaves(inputs, rows, plan);
+        let mut leaves = self.leaves(inputs, rows, None, plan);
         if let Some(average) = self.training.as_ref().and_then(|training| training.average.as_ref()) {
             average.apply(&mut leaves);
         }
@@ -335,17 +342,22 @@ impl Session {
         address.into_iter().fold(Stream::new(self.seed, Purpose::Noise), Stream::fork)
     }
 
-    /// State and gathered rows, by place.
-    pub(super) fn leaves(&self, inputs: &Inputs, rows: &[i64], plan: &Plan) -> Leaves {
+    /// State and gathered rows, by place; of arrays that the device holds by `picks`, if there are any.
+    pub(super) fn leaves(&self, inputs: &Inputs, rows: &[i64], picks: Option<&Tensor>, plan: &Plan) -> Leaves {
         let mut leaves = self.state.clone();
         for (id, name) in self.program.inputs().filter(|(id, _)| plan.needs(*id)) {
             let kind: Kind = self.program.values()[id].ty.kind;
-            leaves[id] = Some(inputs[name].gather(rows, kind, self.dtype, &self.device));
+            let (view, held) = (&inputs[name], |picks| self.picked(name, &inputs[name], kind, picks));
+            let gathered = || view.gather(rows, kind, self.dtype, &self.device);
+            leaves[id] = Some(picks.and_then(held).unwrap_or_else(gathered));
         }
         leaves
     }
 
     pub(super) fn sample_seed(&self, weights: &[f64], scale: f64) -> Tensor {
+        if !self.device.is_cpu() && weights.iter().all(|weight| *weight == weights[0]) {
+            return Tensor::full(&[weights.len()], weights[0] * scale, self.dtype, &self.device);
+        }
         let seeds: Block<f64> = Block::collect(weights.iter().map(|weight| weight * scale));
         Tensor::from_f64(&seeds, &[weights.len()], self.dtype, &self.device)
     }
@@ -389,6 +401,8 @@ pub(super) struct Run<'a> {
     pub inputs: &'a Inputs,
     pub chunk: &'a Chunk<'a>,
     order: &'a [i64],
+    /// The same on the device, if that holds arrays.
+    picks: Option<Tensor>,
     accumulate: usize,
     pub interrupt: &'a Interrupt,
 }
@@ -397,7 +411,8 @@ impl<'a> Run<'a> {
     /// A micro-batch by its place in the chunk.
     pub(super) fn micro_batch(&self, step: usize, loss_scale: Option<f64>) -> MicroBatch<'a> {
         let start = step * self.chunk.batch_size;
-        let rows = &self.order[start..self.order.len().min(start + self.chunk.batch_size)];
+        let stop = self.order.len().min(start + self.chunk.batch_size);
+        let rows = &self.order[start..stop];
         let weights = weights_of(self.chunk.sample_weight, rows);
         let total: f64 = weights.iter().sum();
         let scale = match (self.accumulate, total > 0.0) {
@@ -410,6 +425,7 @@ impl<'a> Run<'a> {
             reverse: self.reverse,
             inputs: self.inputs,
             rows,
+            picks: self.picks.as_ref().map(|picks| picks.clone().slice(&[start], &[stop], &[1])),
             weights,
             total,
             scale: scale * loss_scale.unwrap_or(1.0),
@@ -463,6 +479,8 @@ pub(super) struct MicroBatch<'a> {
     reverse: &'a Reverse,
     inputs: &'a Inputs,
     rows: &'a [i64],
+    /// The same on the device, if that holds arrays.
+    picks: Option<Tensor>,
     pub weights: Block<f64>,
     /// Their sum.
     pub total: f64,

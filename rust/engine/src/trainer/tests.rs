@@ -1,6 +1,7 @@
 //! Whole sessions on small programs, against plain formulas.
 
 mod ahead;
+mod held;
 
 use std::time::Duration;
 
