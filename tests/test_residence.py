@@ -1,4 +1,4 @@
-"""Arrays that live on the device during a fit."""
+"""Fits on devices that work by themselves: steps run ahead of them, arrays live there."""
 
 import numpy as np
 import pytest
@@ -44,6 +44,22 @@ def test_a_fit_on_arrays_that_the_device_holds_leaves_the_same_bits(digits, kind
     assert watch.runs[-1]._holder is None
     monkeypatch.setattr(Run, "_hold", lambda *_: None)
     assert weights(trained(x, y, device, validation_split=0.25)) == held
+
+
+@pytest.mark.filterwarnings("ignore:.*not finite:RuntimeWarning")
+@pytest.mark.parametrize("flaw", [None, 40])
+def test_steps_read_one_by_one_leave_the_bits_of_steps_read_together(digits, flaw, device):
+    x, y = digits[0].copy(), digits[1]
+    if flaw is not None:
+        x[flaw] = np.nan
+    single = bn.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: None)
+    one, other = (
+        trained(x, y, device, check_data=False, callbacks=callbacks, epochs=6) for callbacks in ([], [single])
+    )
+    assert weights(one) == weights(other)
+    for name, column in one.history.steps.items():
+        np.testing.assert_array_equal(column, other.history.steps[name], err_msg=name)
+    assert np.count_nonzero(~one.history.steps["finite"]) == (0 if flaw is None else 6)
 
 
 def test_arrays_are_those_of_the_beginning_of_the_fit_and_anew_in_the_next(digits):

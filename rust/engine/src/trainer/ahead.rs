@@ -26,7 +26,7 @@ const STEPS: usize = 64;
 /// longer than waiting for it.
 const STATE_BYTES: usize = 512 << 20;
 
-/// Bytes of the rows and the samples' numbers of one window, which the host may have to hold until the device is there.
+/// Bytes of the rows that are sent and of the samples' numbers of one window: they may have to be held until the device is there.
 const WINDOW_BYTES: usize = 256 << 20;
 
 /// How many steps run ahead, and where none does.
@@ -141,7 +141,8 @@ impl Session {
     }
 
     fn step_bytes(&self, run: &Run<'_>) -> usize {
-        let rows: usize = run.inputs.values().map(|view| view.shape().iter().skip(1).product::<usize>()).sum();
+        let sent = run.inputs.iter().filter(|(name, view)| !self.held.has(name, view));
+        let rows: usize = sent.map(|(_, view)| view.shape().iter().skip(1).product::<usize>()).sum();
         let numbers = run.outputs.reported().count();
         (run.chunk.batch_size.saturating_mul(rows + numbers)).saturating_mul(self.dtype.size()).max(1)
     }

@@ -66,7 +66,7 @@ impl Session {
 
     /// Rows by number on the device, if any of the arrays is held there.
     pub(super) fn picks(&self, inputs: &Inputs, rows: &[i64]) -> Option<Tensor> {
-        let held = inputs.iter().any(|(name, view)| self.held.find(name, view).is_some());
+        let held = inputs.iter().any(|(name, view)| self.held.has(name, view));
         let numbers = || Tensor::from_elements(rows.iter().map(|&row| row as i32), &[rows.len()], &self.device);
         held.then(numbers)
     }
@@ -79,6 +79,11 @@ impl Session {
 }
 
 impl Held {
+    /// Whether there is a copy of an array.
+    pub(super) fn has(&self, name: &str, view: &ArrayView) -> bool {
+        self.find(name, view).is_some()
+    }
+
     fn find(&self, name: &str, view: &ArrayView) -> Option<&Copied> {
         self.0.get(name).filter(|copied| view.is_at(&copied.place))
     }
