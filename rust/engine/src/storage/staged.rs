@@ -15,7 +15,10 @@ use crate::{Error, Result};
 /// Room for the beginning of the first file; later ones have twice what the one before took.
 const ROOM: usize = 1 << 18;
 
-/// Copied by one thread in less time than it takes to wake up another.
+/// Copied by one thread in several times the time that it takes to wake up another.
+const SHARE: usize = 1 << 20;
+
+/// Longer arrays are copied in pieces, by several threads.
 const PIECE: usize = 1 << 22;
 
 /// Files grow by steps of this part of their size, so that most are as long as the ones whose places they take.
@@ -156,31 +159,52 @@ fn placed(items: &[Item<'_>], checksums: Vec<Option<String>>, mut start: usize) 
     items.iter().zip(checksums).map(place).collect()
 }
 
-/// Copies the elements one after another; the checksums of those that are copied by one thread.
-fn copy(mut to: &mut [u8], items: &[Item<'_>], pool: &ThreadPool) -> Vec<Option<String>> {
-    let (mut pieces, mut checksums) = (Vec::new(), Vec::with_capacity(items.len()));
-    for item in items {
-        let (own, rest) = to.split_at_mut(item.bytes.len());
-        to = rest;
-        if item.bytes.len() < PIECE {
-            checksums.push(Some(item.copy(own)));
-        } else {
-            checksums.push(None);
-            pieces.extend(own.chunks_mut(PIECE).zip(item.bytes.chunks(PIECE)));
+/// What one thread copies at a time.
+enum Job<'a> {
+    /// An array, and where its checksum goes.
+    Whole(&'a mut [u8], &'a Item<'a>, &'a mut Option<String>),
+    /// A piece of a long one.
+    Piece(&'a mut [u8], &'a [u8]),
+}
+
+impl Job<'_> {
+    fn run(self) {
+        match self {
+            Self::Whole(to, item, checksum) => *checksum = Some(item.copy(to)),
+            Self::Piece(to, from) => to.copy_from_slice(from),
         }
     }
-    copy_pieces(pieces, pool);
+}
+
+/// Copies the elements one after another; the checksums of those that are copied by one thread.
+fn copy(to: &mut [u8], items: &[Item<'_>], pool: &ThreadPool) -> Vec<Option<String>> {
+    let helpers = (to.len() / SHARE).min(pool.current_num_threads() - 1);
+    let mut checksums = vec![None; items.len()];
+    run(jobs(to, items, &mut checksums), helpers, pool);
     checksums
 }
 
+fn jobs<'a>(mut to: &'a mut [u8], items: &'a [Item<'_>], checksums: &'a mut [Option<String>]) -> Vec<Job<'a>> {
+    let mut jobs = Vec::with_capacity(items.len());
+    for (item, checksum) in items.iter().zip(checksums) {
+        let (own, rest) = to.split_at_mut(item.bytes.len());
+        to = rest;
+        if item.bytes.len() < PIECE {
+            jobs.push(Job::Whole(own, item, checksum));
+        } else {
+            jobs.extend(own.chunks_mut(PIECE).zip(item.bytes.chunks(PIECE)).map(|(to, from)| Job::Piece(to, from)));
+        }
+    }
+    jobs
+}
+
 /// This thread begins at once, while the others wake up.
-fn copy_pieces(pieces: Vec<(&mut [u8], &[u8])>, pool: &ThreadPool) {
-    let helpers = pieces.len().saturating_sub(1).min(pool.current_num_threads() - 1);
-    let left = Mutex::new(pieces);
+fn run(jobs: Vec<Job<'_>>, helpers: usize, pool: &ThreadPool) {
+    let left = Mutex::new(jobs);
     let next = || left.lock().unwrap_or_else(PoisonError::into_inner).pop();
     let work = || {
-        while let Some((to, from)) = next() {
-            to.copy_from_slice(from);
+        while let Some(job) = next() {
+            job.run();
         }
     };
     pool.in_place_scope(|scope| {
@@ -218,7 +242,9 @@ mod tests {
     }
 
     fn several(kinds: impl Strategy<Value = usize>) -> impl Strategy<Value = Vec<(usize, usize)>> {
-        prop::collection::vec((kinds, prop_oneof![0usize..9, 0usize..3000, Just(70_000)]), 0..6)
+        // Few and many for one thread, and more than one piece.
+        let lengths = prop_oneof![6 => 0usize..9, 6 => 0usize..3000, 3 => Just(70_000), 1 => Just(600_000)];
+        prop::collection::vec((kinds, lengths), 0..6)
     }
 
     fn metadata(length: usize) -> BTreeMap<String, String> {
