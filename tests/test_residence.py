@@ -107,3 +107,20 @@ def test_a_device_that_cannot_hold_them_after_all_trains(digits, monkeypatch):
 
     monkeypatch.setattr(Run, "_hold", failing)
     assert weights(trained(*digits, "ndarray")) == before
+
+
+def test_a_device_that_fails_at_the_end_of_a_fit_leaves_a_model_that_trains(digits, monkeypatch):
+    model = trained(*digits, "ndarray")
+    release = Run._release
+
+    def failing(self):
+        release(self)
+        if self.epoch:
+            raise RuntimeError("the device is gone")
+
+    monkeypatch.setattr(Run, "_release", failing)
+    with pytest.raises(RuntimeError, match="gone"):
+        model.fit(*digits, verbose=0)
+    assert model._core.run is None
+    monkeypatch.undo()
+    model.fit(*digits, verbose=0)

@@ -166,8 +166,8 @@ class Run:
         else:
             self.callbacks.end(self._logs)
         finally:
-            self._release()
             self.core.run, self.core.left_rate = None, (self.core.learning_rate, self.first_rate)
+            self._release()
 
     def place(self) -> tuple[int, int, int]:
         """Return epoch, batches since the run's start, and batches of this epoch."""
