@@ -57,6 +57,15 @@ def test_history(digits):
     assert history.steps["finite"].all()
 
 
+def test_what_was_loaded_takes_the_place_of_as_many_epochs():
+    history, other = bn.History(), bn.History()
+    for one, losses in ((history, [2.0, 1.0]), (other, [2.0, 99.0])):
+        one.epoch, one.history = [0, 1], {"loss": losses}
+        one.state()
+    history.load_state(other.state())
+    assert history.state()["history"]["values"].tolist() == [[2.0, 99.0]]
+
+
 def test_the_best_epoch():
     history = made(first=5)
     assert history.best_epoch() == 6

@@ -144,6 +144,7 @@ class History:
             setattr(self, kind, figures)
         steps = state["steps"]
         self._steps = [Columns({**steps, "finite": steps["finite"].astype(np.bool_)})] if steps else []
+        self._kept = None, {}
 
     def to_pandas(self) -> Any:
         """Return the epochs as a `pandas.DataFrame` indexed by epoch."""
