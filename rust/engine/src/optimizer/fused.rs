@@ -149,6 +149,11 @@ pub(crate) fn sum_on_device(tensor: Tensor) -> Tensor {
     wide.sum_axes(&axes).reshape(&[1])
 }
 
+/// The sum of the squares of all elements, as [`sum_on_device`].
+pub(crate) fn squares_on_device(tensor: &Tensor) -> Tensor {
+    sum_on_device(tensor.clone().square())
+}
+
 fn run_cpu<E: Real, P: Pass<S, K>, const S: usize, const K: usize>(
     pass: &P,
     parameter: &mut Tensor,
@@ -290,7 +295,7 @@ pub(crate) fn sum_squares(tensor: &Tensor) -> f64 {
     if let Some(values) = tensor.as_slice::<f64>() {
         return blocked(values, values, block_squares);
     }
-    wide_squares(tensor, sum(tensor.clone().square()))
+    wide_squares(tensor, squares_on_device(tensor).scalar())
 }
 
 /// [`sum_squares`] where a device found this: all elements come from there only if their squares overflowed its type.

@@ -28,7 +28,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
 use fused::{Elementwise, Formula, Pass, run, slots, squares};
-pub(crate) use fused::{dot, sum_on_device, sum_squares, wide_squares};
+pub(crate) use fused::{dot, squares_on_device, sum_on_device, sum_squares, wide_squares};
 pub use lbfgs::Lbfgs;
 pub(crate) use lbfgs::{Last, Memory, Pair, Value};
 
@@ -77,16 +77,6 @@ pub enum Change {
     Known(Squares),
     /// The numbers of [`Squares`], `(2,)`, on a device that may not have found them yet.
     OnDevice(Tensor),
-}
-
-impl Change {
-    /// The numbers, which are waited for.
-    pub fn squares(self) -> Squares {
-        match self {
-            Self::Known(squares) => squares,
-            Self::OnDevice(numbers) => Squares::of(*numbers.numbers().first_chunk().expect("two numbers")),
-        }
-    }
 }
 
 impl From<Squares> for Change {

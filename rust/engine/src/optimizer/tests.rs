@@ -260,10 +260,18 @@ fn steps(name: &str, h: &Json, count: usize, dtype: DType, device: &Device) -> (
     let squares = (1..4)
         .map(|number| {
             let step = step(number, rule.weight_decay());
-            rule.update(&target, &mut parameter, tensor(1 + number), &mut state, &step).squares()
+            squares(rule.update(&target, &mut parameter, tensor(1 + number), &mut state, &step))
         })
         .collect();
     (parameter.to_f64(), state.iter().flat_map(Tensor::to_f64).collect(), squares)
+}
+
+/// What a change is in numbers, which are waited for.
+fn squares(change: Change) -> Squares {
+    match change {
+        Change::Known(squares) => squares,
+        Change::OnDevice(numbers) => Squares::of(*numbers.numbers().first_chunk().expect("two numbers")),
+    }
 }
 
 fn step(number: u64, weight_decay: f64) -> Step {
@@ -351,7 +359,7 @@ fn steps_by_rows(
     let mut state: Vec<Tensor> = rule.state(&target).iter().map(zeros).collect();
     let update = |number| {
         let step = step(number, rule.weight_decay());
-        rule.update(&target, &mut parameter, gradient(number), &mut state, &step).squares()
+        squares(rule.update(&target, &mut parameter, gradient(number), &mut state, &step))
     };
     let squares = (1..3).map(update).collect();
     (parameter.to_f64(), state.iter().flat_map(Tensor::to_f64).collect(), squares)

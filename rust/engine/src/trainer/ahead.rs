@@ -8,16 +8,16 @@ use super::average::Average;
 use super::loss_scale::LossScale;
 use super::monitor::Watch;
 use super::records::{Record, weighted_sums};
-use super::step::{Answer, Done, Run};
+use super::step::{Answer, Done, Made, Run};
 use super::unseen::{Ahead, underway};
 use super::update::{Group, ParameterState, Training, Update};
 use super::{Outputs, Session};
 use crate::gradient::Method;
 use crate::memory::Block;
-use crate::optimizer::sum_on_device;
+use crate::optimizer::{squares_on_device, sum_on_device};
 use crate::program::{Kind, Leaves, ValueId};
 use crate::tensor::Tensor;
-use crate::{Error, Number, Result};
+use crate::{Error, Result};
 
 /// Steps that are read together, at most.
 const STEPS: usize = 64;
@@ -175,13 +175,8 @@ impl Session {
         };
         attempt.keep();
         windows.made();
-        let parameters = self.training()?.trained.len();
-        for (step, record) in pending.into_iter().zip(records) {
-            let place = done.steps();
-            done.push(record, step.rate, step.loss_scale, parameters);
-            if let Some(watch) = step.watch {
-                done.records.activations.push((place, watch.by_layer(&self.program, &run.outputs.plan)));
-            }
+        for (Pending { rate, loss_scale, watch, .. }, record) in pending.into_iter().zip(records) {
+            self.take_in(run, done, Made { record, rate, loss_scale, watch })?;
         }
         Ok(())
     }
@@ -206,7 +201,7 @@ impl Session {
     /// One number, not finite if a gradient of the open group is not; none if there is no group.
     fn group_squares(&self) -> Vec<Tensor> {
         let sums = self.training.iter().flat_map(|training| training.group.sums.values());
-        let squares: Vec<Tensor> = sums.map(|sum| sum_on_device(sum.clone().square())).collect();
+        let squares: Vec<Tensor> = sums.map(squares_on_device).collect();
         if squares.is_empty() { squares } else { vec![sum_on_device(Tensor::joined(squares))] }
     }
 }

@@ -5,6 +5,7 @@ use bytemuck::Pod;
 use half::f16;
 use rayon::prelude::*;
 
+use super::offsets::{Offsets, unravel};
 use crate::memory::Block;
 use crate::program::{Kind, show, show_lengths};
 use crate::tensor::{DType, Lengths, Tensor};
@@ -110,7 +111,7 @@ impl ArrayView {
 
     /// All elements as 64-bit numbers, in row-major order.
     pub fn to_f64(&self) -> Vec<f64> {
-        let offsets = offsets(&self.shape, &self.strides);
+        let offsets = Offsets::new(&self.shape, &self.strides);
         self.convert::<f64>(&[0], &offsets).to_vec()
     }
 
@@ -119,7 +120,7 @@ impl ArrayView {
         let mut shape = Lengths::from(self.shape.as_slice());
         shape[0] = rows.len();
         let starts = Block::collect(rows.iter().map(|&row| row as isize * self.strides[0]));
-        let inner = offsets(&self.shape[1..], &self.strides[1..]);
+        let inner = Offsets::new(&self.shape[1..], &self.strides[1..]);
         match (kind, dtype) {
             (Kind::Int, _) => Tensor::placed(self.convert::<i32>(&starts, &inner), &shape, device),
             (Kind::Bool, _) => {
@@ -134,7 +135,7 @@ impl ArrayView {
 
     /// The whole array as a tensor: float64, float32 (16 bits too), int32 or bool.
     pub fn to_tensor(&self, device: &Device) -> Result<Tensor> {
-        let offsets = offsets(&self.shape, &self.strides);
+        let offsets = Offsets::new(&self.shape, &self.strides);
         let start = [0];
         Ok(match self.format {
             Format::F64 => Tensor::placed(self.convert::<f64>(&start, &offsets), &self.shape, device),
@@ -161,7 +162,7 @@ impl ArrayView {
             Some((&step, inner)) => (step, &self.shape[1..], inner),
             None => (0, &[][..], &[][..]),
         };
-        let inner = offsets(inner_shape, inner_strides);
+        let inner = Offsets::new(inner_shape, inner_strides);
         let bad_row = (0..self.rows()).into_par_iter().by_exponential_blocks().find_first(|&row| {
             let start = row as isize * row_step;
             // A sum of zeros is not finite if and only if one number was not.
@@ -278,65 +279,6 @@ impl ArrayView {
             }
         });
     }
-}
-
-/// Where the elements of a row lie, in bytes from its start.
-#[derive(Debug)]
-enum Offsets {
-    /// One run of equal steps.
-    Run { length: usize, step: isize },
-    /// Anything else, one by one.
-    List(Vec<isize>),
-}
-
-fn offsets(shape: &[usize], strides: &[isize]) -> Offsets {
-    let length: usize = shape.iter().product();
-    let mut run = Some(strides.last().copied().unwrap_or(0));
-    for axis in (1..shape.len()).rev() {
-        if strides[axis - 1] != strides[axis] * shape[axis] as isize {
-            run = None;
-        }
-    }
-    if let Some(step) = run {
-        return Offsets::Run { length, step };
-    }
-    let mut list = vec![0];
-    for (&count, &stride) in shape.iter().zip(strides) {
-        list = list.iter().flat_map(|&offset| (0..count as isize).map(move |place| offset + place * stride)).collect();
-    }
-    Offsets::List(list)
-}
-
-impl Offsets {
-    fn len(&self) -> usize {
-        match self {
-            Self::Run { length, .. } => *length,
-            Self::List(list) => list.len(),
-        }
-    }
-
-    fn is_contiguous(&self, size: usize) -> bool {
-        matches!(self, Self::Run { length, step } if *length == 1 || *step == size as isize)
-    }
-
-    #[inline(always)]
-    fn for_each(&self, start: isize, mut body: impl FnMut(isize)) {
-        match self {
-            Self::Run { length, step } => {
-                (0..*length as isize).for_each(|place| body(start + place * step));
-            }
-            Self::List(list) => list.iter().for_each(|offset| body(start + offset)),
-        }
-    }
-}
-
-fn unravel(mut place: usize, shape: &[usize]) -> Vec<usize> {
-    let mut index = vec![0; shape.len()];
-    for (axis, &length) in shape.iter().enumerate().rev() {
-        index[axis] = place % length;
-        place /= length;
-    }
-    index
 }
 
 /// A number that arrays are converted to.

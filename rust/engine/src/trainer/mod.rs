@@ -9,6 +9,7 @@ mod held;
 mod loss_scale;
 mod monitor;
 mod observers;
+mod offsets;
 mod profile;
 mod records;
 mod solver;

@@ -60,11 +60,10 @@ impl Session {
 
     /// One micro-batch whose numbers are known before anything is changed.
     fn wait_for(&mut self, run: &Run<'_>, done: &mut Done) -> Result<()> {
-        let step = done.steps();
         let loss_scale = self.loss_scale();
-        let batch = run.micro_batch(step, loss_scale);
+        let batch = run.micro_batch(done.steps(), loss_scale);
         let watch = batch.watch();
-        let rate = run.rate(step, done.skipped);
+        let rate = run.rate(done.steps(), done.skipped);
         let record = self.train_step(&batch, rate, watch.clone(), run.interrupt)?;
         done.skipped += usize::from(record.update.as_ref().is_some_and(|update| !update.finite));
         if run.chunk.diagnose && self.failed(&record) {
@@ -78,9 +77,17 @@ impl Session {
             };
             self.diagnose(&failure, run.interrupt).unwrap_or_default();
         }
-        done.push(record, rate, loss_scale, self.training()?.trained.len());
-        if let Some(watch) = watch {
-            done.records.activations.push((step, watch.by_layer(&self.program, &run.outputs.plan)));
+        self.take_in(run, done, Made { record, rate, loss_scale, watch })
+    }
+
+    /// Takes in what one more left behind.
+    pub(super) fn take_in(&self, run: &Run<'_>, done: &mut Done, made: Made) -> Result<()> {
+        let (step, records) = (done.steps(), &mut done.records);
+        records.learning_rate.push(made.rate);
+        records.loss_scale.extend(made.loss_scale);
+        records.push(made.record, self.training()?.trained.len());
+        if let Some(watch) = made.watch {
+            records.activations.push((step, watch.by_layer(&self.program, &run.outputs.plan)));
         }
         Ok(())
     }
@@ -455,13 +462,14 @@ impl Done {
     pub(super) fn steps(&self) -> usize {
         self.records.loss.len()
     }
+}
 
-    /// Takes in one more.
-    pub(super) fn push(&mut self, record: Record, rate: f64, loss_scale: Option<f64>, parameters: usize) {
-        self.records.learning_rate.push(rate);
-        self.records.loss_scale.extend(loss_scale);
-        self.records.push(record, parameters);
-    }
+/// What a micro-batch left behind, and what it was made with.
+pub(super) struct Made {
+    pub record: Record,
+    pub rate: f64,
+    pub loss_scale: Option<f64>,
+    pub watch: Option<Watch>,
 }
 
 /// What the program answers to a micro-batch.

@@ -4,7 +4,7 @@
 
 use super::Session;
 use super::update::{Gradients, Training, Update};
-use crate::optimizer::{Squares, sum_on_device, wide_squares};
+use crate::optimizer::{Squares, squares_on_device, sum_on_device, wide_squares};
 use crate::program::{Leaves, ValueId};
 use crate::tensor::Tensor;
 use crate::{Device, Number, Result};
@@ -49,7 +49,7 @@ pub(super) struct Ahead {
 impl Training {
     fn unseen(&self, gradients: &Gradients, scale: f64, device: &Device) -> Unseen {
         let squares = |gradients: &Gradients| -> Vec<Tensor> {
-            gradients.iter().map(|(_, gradient)| sum_on_device(gradient.clone().square())).collect()
+            gradients.iter().map(|(_, gradient)| squares_on_device(gradient)).collect()
         };
         let of_each = squares(gradients);
         let clipped = self.clip_value.map(|limit| self.clip_values(gradients.clone(), limit / scale));
