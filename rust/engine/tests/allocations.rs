@@ -44,13 +44,9 @@ fn allocations(program: Program, data: &Data, steps: usize) -> usize {
     let mut train = || {
         let chunk = Chunk {
             order: Some(&order),
-            batch_size: BATCH_SIZE,
-            learning_rates: &rates,
-            sample_weight: None,
-            epoch: 0,
             // Zero activations are counted in steps 0, 16, ... of an epoch, for the record, which grows.
             first_step: 1,
-            diagnose: false,
+            ..Chunk::new(BATCH_SIZE, &rates)
         };
         let before = ALLOCATIONS.load(Relaxed);
         session.train(&inputs, &chunk, &Interrupt::default()).expect("a chunk");

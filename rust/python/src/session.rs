@@ -234,12 +234,8 @@ impl Session {
         let profile = self.run(py, |session, interrupt| {
             let chunk = Chunk {
                 order: order.as_ref().map(|order| order.0.as_slice()),
-                batch_size,
-                learning_rates: &learning_rates.0,
                 sample_weight: weight.as_ref(),
-                epoch: 0,
-                first_step: 0,
-                diagnose: false,
+                ..Chunk::new(batch_size, &learning_rates.0)
             };
             session.profile(&views, &chunk, interrupt)
         })?;

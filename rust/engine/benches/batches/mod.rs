@@ -27,15 +27,7 @@ impl Training {
 
     /// From gathering the rows to the update.
     pub fn step(&mut self) {
-        let chunk = Chunk {
-            order: Some(&self.order),
-            batch_size: self.order.len(),
-            learning_rates: &[1e-3],
-            sample_weight: None,
-            epoch: 0,
-            first_step: 0,
-            diagnose: false,
-        };
+        let chunk = Chunk { order: Some(&self.order), ..Chunk::new(self.order.len(), &[1e-3]) };
         self.session.train(&self.inputs, &chunk, &Interrupt::default()).expect("a step");
     }
 }

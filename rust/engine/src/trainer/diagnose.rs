@@ -302,15 +302,7 @@ mod tests {
         let inputs: Inputs = [("x", view(x)), ("y", view(y))].map(|(name, view)| (name.to_owned(), view)).into();
         let order: Vec<i64> = (0..x.len() as i64).rev().collect();
         let rates = vec![0.1; x.len().div_ceil(2)];
-        let chunk = Chunk {
-            order: Some(&order),
-            batch_size: 2,
-            learning_rates: &rates,
-            sample_weight: None,
-            epoch: 3,
-            first_step: 5,
-            diagnose,
-        };
+        let chunk = Chunk { order: Some(&order), epoch: 3, first_step: 5, diagnose, ..Chunk::new(2, &rates) };
         session.train(&inputs, &chunk, &Interrupt::default()).expect("steps")
     }
 

@@ -97,6 +97,13 @@ pub struct Chunk<'a> {
     pub diagnose: bool,
 }
 
+impl<'a> Chunk<'a> {
+    /// All rows in sequence and of weight 1, in the first epoch.
+    pub fn new(batch_size: usize, learning_rates: &'a [f64]) -> Self {
+        Self { order: None, batch_size, learning_rates, sample_weight: None, epoch: 0, first_step: 0, diagnose: false }
+    }
+}
+
 /// What a chunk of training leaves behind, a number per micro-batch.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Records {

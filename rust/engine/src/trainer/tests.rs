@@ -103,15 +103,7 @@ fn train(session: &mut Session, data: &Data, order: Option<&[i64]>, batch_size: 
     let weights = data.weights();
     let rows = order.map_or(data.y.len(), <[i64]>::len);
     let rates = vec![0.05; rows.div_ceil(batch_size)];
-    let chunk = Chunk {
-        order,
-        batch_size,
-        learning_rates: &rates,
-        sample_weight: weighted.then_some(&weights),
-        epoch: 0,
-        first_step: 0,
-        diagnose: false,
-    };
+    let chunk = Chunk { order, sample_weight: weighted.then_some(&weights), ..Chunk::new(batch_size, &rates) };
     session.train(&data.inputs(), &chunk, &Interrupt::default()).expect("steps")
 }
 
@@ -122,15 +114,7 @@ fn a_profile_tells_what_each_operation_moves_and_trains_as_usual() {
     train(&mut plain, &data, None, 5, false);
     let mut session = compiled(DType::F64, json!({"name": "adam"}));
     let rates = [0.05; 2];
-    let chunk = Chunk {
-        order: None,
-        batch_size: 5,
-        learning_rates: &rates,
-        sample_weight: None,
-        epoch: 0,
-        first_step: 0,
-        diagnose: false,
-    };
+    let chunk = Chunk::new(5, &rates);
     let profile = session.profile(&data.inputs(), &chunk, &Interrupt::default()).expect("steps");
     assert_eq!(flat(&session.state()), flat(&plain.state()));
     assert!(profile.rows.iter().all(|row| row.cost.calls == 2 && row.cost.seconds > 0.0));
@@ -268,15 +252,7 @@ fn clipped(gradient: [f64; 2], config: serde_json::Value) -> (Vec<f64>, Records,
     let mut session = Session::new(program, Device::cpu(), DType::F64, 0, &mut Arrays::new()).expect("whole");
     session.set_optimizer(&serde_json::from_value(all).expect("a configuration")).expect("known");
     let inputs = BTreeMap::from([("g".to_owned(), Data::view(&gradient, &[1, 2]))]);
-    let chunk = Chunk {
-        order: None,
-        batch_size: 1,
-        learning_rates: &[1.0],
-        sample_weight: None,
-        epoch: 0,
-        first_step: 0,
-        diagnose: false,
-    };
+    let chunk = Chunk::new(1, &[1.0]);
     let records = session.train(&inputs, &chunk, &Interrupt::default()).expect("a step");
     let state = state_of(&session);
     (state["w"].iter().map(|w| 1.0 - w).collect(), records, state["seen"].clone())
@@ -350,15 +326,7 @@ fn interrupted(device: &Device) {
     let mut session = compiled_on(device, DType::F32, json!({"name": "adam"}));
     let order: Vec<i64> = (0..4_000_000).map(|step| step % 50).collect();
     let rates = vec![0.01; order.len() / 5];
-    let chunk = |steps: usize| Chunk {
-        order: Some(&order[..5 * steps]),
-        batch_size: 5,
-        learning_rates: &rates[..steps],
-        sample_weight: None,
-        epoch: 0,
-        first_step: 0,
-        diagnose: false,
-    };
+    let chunk = |steps: usize| Chunk { order: Some(&order[..5 * steps]), ..Chunk::new(5, &rates[..steps]) };
     // A slow machine may not have begun when the first one comes, which is an error and changes nothing.
     let stopped = [100, 800, 6400].into_iter().find_map(|wait| {
         let interrupt = Interrupt::default();

@@ -74,15 +74,7 @@ fn trained(session: &mut Session, inputs: &Inputs) -> (Vec<f64>, Vec<f64>) {
     let rows = inputs["c"].rows();
     let order = crate::random::permutation(1, 0, rows);
     let rates = vec![0.05; rows.div_ceil(4)];
-    let chunk = Chunk {
-        order: Some(&order),
-        batch_size: 4,
-        learning_rates: &rates,
-        sample_weight: None,
-        epoch: 0,
-        first_step: 1,
-        diagnose: true,
-    };
+    let chunk = Chunk { order: Some(&order), first_step: 1, diagnose: true, ..Chunk::new(4, &rates) };
     let records = session.train(inputs, &chunk, &Interrupt::default()).expect("steps");
     (flat(&session.whole_state("optimizer.").expect("compiled")), records.loss)
 }
