@@ -122,6 +122,10 @@ fn gemm_with<E: Real>(
     if m == 0 || n == 0 {
         return;
     }
+    if m == 1 && n > 1 && b.row_stride == 1 && b.column_stride != 1 {
+        // The transpose has the same sums, and what it reads lies in rows already.
+        return gemm_with(out, 1, accumulate, b.t(), a.t(), [n, k, 1], threads);
+    }
     let room = (m - 1) * out_stride + n;
     assert!(out_stride >= n && out.len() >= room && holds(a, m, k) && holds(b, k, n), "matrix outside its storage");
     if k == 0 && !accumulate {
@@ -366,13 +370,13 @@ mod tests {
 
         #[test]
         fn products_agree_with_three_loops(
-            sizes in [0usize..40, 0usize..40, 0usize..40],
+            (m, k, n) in (prop_oneof![3 => 0usize..40, 1 => Just(1)], 0usize..40, 0usize..40),
             by_columns: [bool; 2],
             gaps in [0usize..3, 0usize..3],
             accumulate: bool,
             seed: u64,
         ) {
-            let [m, k, n] = sizes;
+            let sizes = [m, k, n];
             let room = 45 * 45;
             let storage = [reals::<f64>(seed, room), reals::<f64>(seed ^ 1, room)];
             let a = lay(&storage[0], m, k, by_columns[0], gaps[0]);
