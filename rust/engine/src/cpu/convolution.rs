@@ -36,11 +36,11 @@ const PARTIAL_ELEMENTS: usize = 1 << 23;
 const SHARES: usize = 16;
 
 impl Sizes {
-    fn image(&self) -> usize {
+    pub(super) fn image(&self) -> usize {
         self.input.iter().product()
     }
 
-    fn pixels(&self) -> usize {
+    pub(super) fn pixels(&self) -> usize {
         self.output[0] * self.output[1]
     }
 
@@ -395,7 +395,7 @@ impl<E: Real> Backward<E> {
     /// Adds the gradients from some images to those that are wanted, which have elements and are 0.
     fn add(&self, sizes: &Sizes, x: &[E], kernel: &[E], gradient: &[E], dx: &mut [E], dkernel: &mut [E]) {
         match &self.kernel {
-            KernelWay::Grouped(grouped) => return backward_grouped(grouped, sizes, x, kernel, gradient, dx, dkernel),
+            KernelWay::Grouped(grouped) => return grouped.backward(x, kernel, gradient, dx, dkernel),
             KernelWay::Patches => return backward_patches(sizes, x, kernel, gradient, dx, dkernel),
             _ if dkernel.is_empty() => {}
             KernelWay::Winograd(winograd) => winograd.kernel_gradient(x, gradient, dkernel),
@@ -409,28 +409,6 @@ impl<E: Real> Backward<E> {
         }
         if let Some((transposed, way, turned)) = &self.input {
             way.forward(transposed, gradient, turned, None, &|_| {}, dx);
-        }
-    }
-}
-
-/// The gradients from some images group by group.
-fn backward_grouped<E: Real>(
-    grouped: &Grouped,
-    sizes: &Sizes,
-    x: &[E],
-    kernel: &[E],
-    gradient: &[E],
-    dx: &mut [E],
-    dkernel: &mut [E],
-) {
-    let (image, wanted) = (sizes.image(), [!dx.is_empty(), !dkernel.is_empty()]);
-    let gradients = gradient.chunks_exact(sizes.pixels() * sizes.filters);
-    for (index, (x, gradient)) in x.chunks_exact(image).zip(gradients).enumerate() {
-        if wanted[1] {
-            grouped.kernel_gradient(x, gradient, dkernel);
-        }
-        if wanted[0] {
-            grouped.input_gradient(gradient, kernel, &mut dx[index * image..][..image]);
         }
     }
 }

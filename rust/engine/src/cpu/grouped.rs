@@ -81,8 +81,22 @@ impl Grouped {
         }
     }
 
+    /// Adds the gradients from some images to those that are wanted, which have elements.
+    pub(super) fn backward<E: Real>(&self, x: &[E], kernel: &[E], gradient: &[E], dx: &mut [E], dkernel: &mut [E]) {
+        let (image, wanted) = (self.sizes.image(), [!dx.is_empty(), !dkernel.is_empty()]);
+        let gradients = gradient.chunks_exact(self.sizes.pixels() * self.sizes.filters);
+        for (index, (x, gradient)) in x.chunks_exact(image).zip(gradients).enumerate() {
+            if wanted[1] {
+                self.kernel_gradient(x, gradient, dkernel);
+            }
+            if wanted[0] {
+                self.input_gradient(gradient, kernel, &mut dx[index * image..][..image]);
+            }
+        }
+    }
+
     /// Adds the gradient of an image's input.
-    pub(super) fn input_gradient<E: Real>(&self, gradient: &[E], kernel: &[E], dx: &mut [E]) {
+    fn input_gradient<E: Real>(&self, gradient: &[E], kernel: &[E], dx: &mut [E]) {
         let (depth, filters, width) = (self.sizes.group_channels(), self.sizes.group_filters(), self.sizes.output[1]);
         if depth == 1 && filters == 1 {
             return vectorised!(self.gather(&self.inputs, width, gradient, kernel, 0, dx));
@@ -98,7 +112,7 @@ impl Grouped {
     }
 
     /// Adds the gradient of the kernel from one image.
-    pub(super) fn kernel_gradient<E: Real>(&self, x: &[E], gradient: &[E], dkernel: &mut [E]) {
+    fn kernel_gradient<E: Real>(&self, x: &[E], gradient: &[E], dkernel: &mut [E]) {
         for channel in 0..self.sizes.group_channels() {
             let wide = self.widened(x, channel);
             vectorised!(self.correlate(&wide, gradient, channel, dkernel));
