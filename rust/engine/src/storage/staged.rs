@@ -178,9 +178,8 @@ impl Job<'_> {
 
 /// Copies the elements one after another; the checksums of those that are copied by one thread.
 fn copy(to: &mut [u8], items: &[Item<'_>], pool: &ThreadPool) -> Vec<Option<String>> {
-    let helpers = (to.len() / SHARE).min(pool.current_num_threads() - 1);
-    let mut checksums = vec![None; items.len()];
-    run(jobs(to, items, &mut checksums), helpers, pool);
+    let (shares, mut checksums) = (to.len() / SHARE, vec![None; items.len()]);
+    run(jobs(to, items, &mut checksums), shares, pool);
     checksums
 }
 
@@ -198,8 +197,9 @@ fn jobs<'a>(mut to: &'a mut [u8], items: &'a [Item<'_>], checksums: &'a mut [Opt
     jobs
 }
 
-/// This thread begins at once, while the others wake up.
-fn run(jobs: Vec<Job<'_>>, helpers: usize, pool: &ThreadPool) {
+/// This thread begins at once, while the others wake up, as many as there is work for.
+fn run(jobs: Vec<Job<'_>>, shares: usize, pool: &ThreadPool) {
+    let helpers = shares.min(jobs.len()).min(pool.current_num_threads()).saturating_sub(1);
     let left = Mutex::new(jobs);
     let next = || left.lock().unwrap_or_else(PoisonError::into_inner).pop();
     let work = || {
