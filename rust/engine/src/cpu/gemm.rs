@@ -31,6 +31,15 @@ impl<'a, E> Matrix<'a, E> {
         Self { values: &self.values[elements..], ..self }
     }
 
+    /// Whether so many rows and columns lie within its storage.
+    pub(super) fn holds(&self, rows: usize, columns: usize) -> bool {
+        if rows == 0 || columns == 0 {
+            return true;
+        }
+        let last = (rows - 1) as isize * self.row_stride + (columns - 1) as isize * self.column_stride;
+        self.row_stride >= 0 && self.column_stride >= 0 && (last as usize) < self.values.len()
+    }
+
     /// The transpose.
     pub fn t(self) -> Self {
         Self { row_stride: self.column_stride, column_stride: self.row_stride, ..self }
@@ -94,7 +103,7 @@ pub fn gemm_serial_runs<E: Real>(
         return;
     }
     let last = a.behind((runs - 1) * a_run);
-    assert!(out.len() >= m * n && holds(last, m, k) && holds(b, runs * k, n), "matrix outside its storage");
+    assert!(out.len() >= m * n && last.holds(m, k) && b.holds(runs * k, n), "matrix outside its storage");
     if m > 0 && n > 0 {
         Arch::new().dispatch(Product {
             runs,
@@ -127,7 +136,7 @@ fn gemm_with<E: Real>(
         return gemm_with(out, 1, accumulate, b.t(), a.t(), [n, k, 1], threads);
     }
     let room = (m - 1) * out_stride + n;
-    assert!(out_stride >= n && out.len() >= room && holds(a, m, k) && holds(b, k, n), "matrix outside its storage");
+    assert!(out_stride >= n && out.len() >= room && a.holds(m, k) && b.holds(k, n), "matrix outside its storage");
     if k == 0 && !accumulate {
         return out.chunks_mut(out_stride).take(m).for_each(|row| row[..n].fill(E::default()));
     }
@@ -308,23 +317,15 @@ impl<E: Real> pulp::WithSimd for Product<E> {
     }
 }
 
-fn holds<E>(matrix: Matrix<'_, E>, rows: usize, columns: usize) -> bool {
-    if rows == 0 || columns == 0 {
-        return true;
-    }
-    let last = (rows - 1) as isize * matrix.row_stride + (columns - 1) as isize * matrix.column_stride;
-    matrix.row_stride >= 0 && matrix.column_stride >= 0 && (last as usize) < matrix.values.len()
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
     use crate::testing::{assert_close, on_threads, reals};
 
     /// How a matrix lies in memory: by rows or by columns, with a gap after each.
-    fn lay<E>(values: &[E], rows: usize, columns: usize, by_columns: bool, gap: usize) -> Matrix<'_, E> {
+    pub fn lay<E>(values: &[E], rows: usize, columns: usize, by_columns: bool, gap: usize) -> Matrix<'_, E> {
         if by_columns {
             return lay(values, columns, rows, false, gap).t();
         }
@@ -335,7 +336,8 @@ mod tests {
         matrix.values[row * matrix.row_stride as usize + column * matrix.column_stride as usize]
     }
 
-    fn naive(out: &mut [f64], accumulate: bool, a: Matrix<'_, f64>, b: Matrix<'_, f64>, [m, k, n]: [usize; 3]) {
+    /// `out (+)= a · b` by three loops.
+    pub fn naive(out: &mut [f64], accumulate: bool, a: Matrix<'_, f64>, b: Matrix<'_, f64>, [m, k, n]: [usize; 3]) {
         for row in 0..m {
             for column in 0..n {
                 let sum: f64 = (0..k).map(|inner| at(a, row, inner) * at(b, inner, column)).sum();

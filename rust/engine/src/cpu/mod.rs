@@ -1,9 +1,11 @@
 //! Fused kernels over slices for the `cpu` device.
 
 pub(crate) mod attention;
+pub(crate) mod bfloat16;
 pub(crate) mod convolution;
 mod direct;
 pub(crate) mod exponential;
+pub(crate) mod factor;
 pub(crate) mod features;
 pub mod gemm;
 mod grouped;

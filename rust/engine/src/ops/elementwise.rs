@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use smallvec::smallvec;
 
+use super::reduction::widen;
 use super::{Arithmetic, Context, Entry, Evaluation, Gradients, Keeps, Kept, Operation, Reach, Tensors, entry};
 use crate::Number;
 use crate::cpu;
@@ -101,6 +102,10 @@ fn slope<F: Function>(function: &F, x: Option<Tensor>, y: Option<Tensor>, gradie
     match gradient.dtype() {
         DType::F32 if gradient.is_cpu() => slope_cpu::<f32, F>(function, x, y, gradient),
         DType::F64 if gradient.is_cpu() => slope_cpu::<f64, F>(function, x, y, gradient),
+        narrow if gradient.is_narrow_cpu() => {
+            let [x, y] = [x, y].map(|tensor| tensor.map(widen));
+            slope_cpu::<f32, F>(function, x, y, widen(gradient)).cast(narrow)
+        }
         _ => {
             let any = gradient.clone();
             let (x, y) = (x.unwrap_or_else(|| any.clone()), y.unwrap_or(any));

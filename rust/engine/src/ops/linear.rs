@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use half::bf16;
 use serde::Deserialize;
 use smallvec::smallvec;
 
@@ -11,10 +12,12 @@ use super::reduction::sum_to;
 use super::{Affine, Arithmetic, Context, Entry, Evaluation, Gradients, Keeps, Kept, Operation, Reach, Tensors, entry};
 use crate::Device;
 use crate::cpu;
-use crate::cpu::gemm::{Matrix, gemm};
+use crate::cpu::bfloat16;
+use crate::cpu::factor::Factor;
+use crate::cpu::gemm::Matrix;
 use crate::memory::Block;
 use crate::program::{Kind, Type, show};
-use crate::tensor::{DType, Real, Tensor};
+use crate::tensor::{DType, Tensor};
 
 /// `activation(x · kernel + bias)`: x `(…, in)`, kernel `(in, out)`, bias `(out,)` or absent.
 #[derive(Debug, Deserialize)]
@@ -55,6 +58,10 @@ impl Operation for Linear {
         Arithmetic::Half
     }
 
+    fn has_kernel(&self, half: DType) -> bool {
+        half == DType::BF16 && bfloat16::is_available()
+    }
+
     fn reach(&self, _: &[&Type]) -> Reach {
         Reach::Sample
     }
@@ -84,6 +91,9 @@ impl Operation for Linear {
         match gradient.dtype() {
             DType::F32 if gradient.is_cpu() => backward::<f32>(&kept.inputs, gradient, wanted),
             DType::F64 if gradient.is_cpu() => backward::<f64>(&kept.inputs, gradient, wanted),
+            DType::BF16 if gradient.is_cpu() && bfloat16::is_available() => {
+                backward::<bf16>(&kept.inputs, gradient, wanted)
+            }
             _ => backward_tensors(&kept.inputs, gradient, wanted),
         }
     }
@@ -129,6 +139,7 @@ fn value(activation: Activation, inputs: Tensors) -> Tensor {
     match x.dtype() {
         DType::F32 if x.is_cpu() => forward::<f32>(activation, inputs),
         DType::F64 if x.is_cpu() => forward::<f64>(activation, inputs),
+        DType::BF16 if x.is_cpu() && bfloat16::is_available() => forward::<bf16>(activation, inputs),
         _ => forward_tensors(activation, inputs),
     }
 }
@@ -168,7 +179,7 @@ fn backward_tensors(inputs: &[Tensor], gradient: Tensor, wanted: &[bool]) -> Gra
     gradients
 }
 
-fn forward<E: Real>(activation: Activation, inputs: Tensors) -> Tensor {
+fn forward<E: Factor>(activation: Activation, inputs: Tensors) -> Tensor {
     let mut inputs: Tensors = inputs.into_iter().map(|input| input.contiguous::<E>()).collect();
     let bias = (inputs.len() == 3).then(|| inputs.remove(2));
     let (x, kernel) = (&inputs[0], &inputs[1]);
@@ -176,14 +187,16 @@ fn forward<E: Real>(activation: Activation, inputs: Tensors) -> Tensor {
     let mut shape = x.shape();
     *shape.last_mut().expect("rank at least 2") = width;
     let rows = shape[..shape.len() - 1].iter().product();
-    let mut y = Block::<E>::uninitialised(rows * width);
+    let mut y = Block::uninitialised(rows * width);
     if let Some(bias) = &bias {
         let bias = bias.elements::<E>();
         cpu::for_rows(&mut y, width, |_, rows| {
-            rows.chunks_exact_mut(width.max(1)).for_each(|row| row.copy_from_slice(bias));
+            for row in rows.chunks_exact_mut(width.max(1)) {
+                row.iter_mut().zip(bias).for_each(|(y, &bias)| *y = bias.widened());
+            }
         });
     }
-    gemm(
+    E::multiply(
         &mut y,
         bias.is_some(),
         Matrix::rows(x.elements::<E>(), features),
@@ -191,10 +204,10 @@ fn forward<E: Real>(activation: Activation, inputs: Tensors) -> Tensor {
         [rows, features, width],
     );
     cpu::for_pieces(&mut y, |_, piece| activation.apply(piece));
-    Tensor::from_block(y, &shape)
+    Tensor::from_block(E::rounded(y), &shape)
 }
 
-fn backward<E: Real>(inputs: &[Tensor], gradient: Tensor, wanted: &[bool]) -> Gradients {
+fn backward<E: Factor>(inputs: &[Tensor], gradient: Tensor, wanted: &[bool]) -> Gradients {
     let contiguous = |tensor: &Tensor| tensor.clone().contiguous::<E>();
     let (x, kernel, gradient) = (contiguous(&inputs[0]), contiguous(&inputs[1]), contiguous(&gradient));
     let [features, width] = [kernel.shape()[0], kernel.shape()[1]];
@@ -215,8 +228,8 @@ fn backward<E: Real>(inputs: &[Tensor], gradient: Tensor, wanted: &[bool]) -> Gr
     gradients
 }
 
-fn product<E: Real>(a: Matrix<'_, E>, b: Matrix<'_, E>, sizes: [usize; 3], shape: &[usize]) -> Tensor {
-    let mut out = Block::<E>::uninitialised(sizes[0] * sizes[2]);
-    gemm(&mut out, false, a, b, sizes);
-    Tensor::from_block(out, shape)
+fn product<E: Factor>(a: Matrix<'_, E>, b: Matrix<'_, E>, sizes: [usize; 3], shape: &[usize]) -> Tensor {
+    let mut out = Block::uninitialised(sizes[0] * sizes[2]);
+    E::multiply(&mut out, false, a, b, sizes);
+    Tensor::from_block(E::rounded(out), shape)
 }

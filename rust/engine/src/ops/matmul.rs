@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use half::bf16;
 use serde::Deserialize;
 use smallvec::smallvec;
 
@@ -9,10 +10,12 @@ use super::linear::features;
 use super::reduction::sum_to;
 use super::{Affine, Arithmetic, Context, Entry, Evaluation, Gradients, Kept, Operation, Reach, Tensors, entry};
 use crate::cpu;
-use crate::cpu::gemm::{Matrix, gemm, gemm_serial};
+use crate::cpu::bfloat16;
+use crate::cpu::factor::Factor;
+use crate::cpu::gemm::Matrix;
 use crate::memory::Block;
 use crate::program::{Kind, Type, broadcast, broadcast_lengths, show};
-use crate::tensor::{DType, Lengths, Real, Strides, Tensor};
+use crate::tensor::{DType, Lengths, Strides, Tensor};
 
 /// The lines of the table.
 pub(super) const ENTRIES: &[Entry] = &[entry::<Matmul>("matmul", 2, Some(2))];
@@ -45,6 +48,10 @@ impl Operation for Matmul {
 
     fn arithmetic(&self) -> Arithmetic {
         Arithmetic::Half
+    }
+
+    fn has_kernel(&self, half: DType) -> bool {
+        half == DType::BF16 && bfloat16::is_available()
     }
 
     fn reach(&self, _: &[&Type]) -> Reach {
@@ -112,11 +119,12 @@ fn product(a: Tensor, b: Tensor) -> Tensor {
     match a.dtype() {
         DType::F32 if a.is_cpu() => product_cpu::<f32>(a, b),
         DType::F64 if a.is_cpu() => product_cpu::<f64>(a, b),
+        DType::BF16 if a.is_cpu() && bfloat16::is_available() => product_cpu::<bf16>(a, b),
         _ => a.matmul(b),
     }
 }
 
-fn product_cpu<E: Real>(a: Tensor, b: Tensor) -> Tensor {
+fn product_cpu<E: Factor>(a: Tensor, b: Tensor) -> Tensor {
     let (a_shape, b_shape) = (a.shape(), b.shape());
     let (batch_a, matrix_a) = a_shape.split_at(a_shape.len() - 2);
     let (batch_b, matrix_b) = b_shape.split_at(b_shape.len() - 2);
@@ -143,31 +151,31 @@ fn product_cpu<E: Real>(a: Tensor, b: Tensor) -> Tensor {
 }
 
 /// The product of two tensors of rank 2, read where they lie.
-fn matrix_product<E: Real>(a: &Tensor, b: &Tensor, sizes: [usize; 3]) -> Tensor {
-    let mut out = Block::<E>::uninitialised(sizes[0] * sizes[2]);
-    gemm(&mut out, false, Stack::of(a).matrix(0), Stack::of(b).matrix(0), sizes);
-    Tensor::from_block(out, &[sizes[0], sizes[2]])
+fn matrix_product<E: Factor>(a: &Tensor, b: &Tensor, sizes: [usize; 3]) -> Tensor {
+    let mut out = Block::uninitialised(sizes[0] * sizes[2]);
+    E::multiply(&mut out, false, Stack::<E>::of(a).matrix(0), Stack::of(b).matrix(0), sizes);
+    Tensor::from_block(E::rounded(out), &[sizes[0], sizes[2]])
 }
 
-fn batched_product<E: Real>(a: Stack<E>, b: Stack<E>, batch: usize, sizes: [usize; 3], shape: &[usize]) -> Tensor {
+fn batched_product<E: Factor>(a: Stack<E>, b: Stack<E>, batch: usize, sizes: [usize; 3], shape: &[usize]) -> Tensor {
     let size = sizes[0] * sizes[2];
-    let mut out = Block::<E>::uninitialised(batch * size);
+    let mut out = Block::uninitialised(batch * size);
     if size == 0 {
-        return Tensor::from_block(out, shape);
+        return Tensor::from_block(E::rounded(out), shape);
     }
     // Few large products split themselves among the threads; many share them out whole.
     if batch < rayon::current_num_threads() {
         for (index, out) in out.chunks_exact_mut(size).enumerate() {
-            gemm(out, false, a.matrix(index), b.matrix(index), sizes);
+            E::multiply(out, false, a.matrix(index), b.matrix(index), sizes);
         }
     } else {
         cpu::for_rows(&mut out, size, |first, piece| {
             for (index, out) in piece.chunks_exact_mut(size).enumerate() {
-                gemm_serial(out, false, a.matrix(first + index), b.matrix(first + index), sizes);
+                E::multiply_serial(out, false, a.matrix(first + index), b.matrix(first + index), sizes);
             }
         });
     }
-    Tensor::from_block(out, shape)
+    Tensor::from_block(E::rounded(out), shape)
 }
 
 /// Matrices in a strided tensor, in row-major order of its leading axes.
@@ -178,7 +186,7 @@ struct Stack<E> {
     element: std::marker::PhantomData<E>,
 }
 
-impl<E: Real> Stack<E> {
+impl<E: Factor> Stack<E> {
     fn of(tensor: &Tensor) -> Self {
         let shape = tensor.shape();
         let tensor = match tensor.strided::<E>() {

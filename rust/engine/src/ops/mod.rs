@@ -151,6 +151,11 @@ pub trait Operation: Debug + Send + Sync {
         Arithmetic::Full
     }
 
+    /// Whether the `cpu` device computes it, and its gradient, in a 16-bit type, and not in float32 with what is rounded to that.
+    fn has_kernel(&self, _: DType) -> bool {
+        false
+    }
+
     /// Whether gradients pass through.
     fn differentiable(&self) -> bool {
         true

@@ -111,7 +111,8 @@ impl Casts {
         let arithmetic = operation.arithmetic();
         let narrow = arithmetic == Arithmetic::Half || arithmetic != Arithmetic::Full && all_half;
         let result = if narrow { half } else { DType::F32 };
-        let compute = if on_cpu && arithmetic != Arithmetic::Moves { DType::F32 } else { result };
+        let widened = on_cpu && arithmetic != Arithmetic::Moves && !operation.has_kernel(result);
+        let compute = if widened { DType::F32 } else { result };
         Self { compute, result, came }
     }
 

@@ -125,7 +125,7 @@ impl Tensor {
 
     /// The storage from the first element on and the step along each axis; `None` on another device, of another type, or where
     /// an axis runs backwards.
-    pub(crate) fn strided<E: Real>(&self) -> Option<(&[E], Strides)> {
+    pub(crate) fn strided<E: Element + Pod>(&self) -> Option<(&[E], Strides)> {
         let primitive = match &self.values {
             Values::Dense(dense) => return Some((dense.elements()?, row_major(dense.lengths()))),
             Values::Rows(_) => return None,
