@@ -68,7 +68,7 @@ class ProgressBar(Callback):
         """Draw again if it is time: `done` batches of the epoch, of which `samples` rows are new."""
         now = time.perf_counter()
         self._trained, self._samples, self._rate = now, self._samples + samples, logs.get("learning_rate")
-        if now - self._drawn >= self.period:
+        if self._display.live and now - self._drawn >= self.period:
             self._drawn = now
             self._display.show(self._state(done, logs))
 
@@ -128,6 +128,9 @@ class State(NamedTuple):
 class Display(Protocol):
     """A place that shows a state of the epoch now and then, and a line at its end."""
 
+    live: bool
+    """Whether it shows states at all."""
+
     def show(self, state: State) -> None:
         """Draw a state over the one before."""
         ...
@@ -144,6 +147,8 @@ class Display(Protocol):
 class _Lines:
     """A line an epoch."""
 
+    live = False
+
     def show(self, state: State) -> None:
         pass
 
@@ -156,6 +161,8 @@ class _Lines:
 
 class _Bar:
     """A line of a terminal, written over itself; cut where the terminal ends, as what wraps cannot be written over."""
+
+    live = True
 
     def __init__(self) -> None:
         self._length = 0
@@ -179,6 +186,8 @@ class _Bar:
 
 class _TqdmBar:
     """A bar of tqdm's, which moves out of the way of other bars of tqdm's."""
+
+    live = True
 
     def __init__(self, tqdm: Any) -> None:
         self._tqdm = tqdm
@@ -220,6 +229,8 @@ def _tqdm_format(state: State) -> str:
 
 class _Notebook:
     """HTML that changes in place: the last epochs' lines and a bar; where there is no HTML, the same as text."""
+
+    live = True
 
     def __init__(self, display: Any) -> None:
         self._display = display
