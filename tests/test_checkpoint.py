@@ -28,13 +28,32 @@ def test_lives_of_some_batches_end_in_the_same_bits(whole, tmp_path, batches):
 def test_the_state_of_a_history_does_not_change():
     history = bn.History()
     for length in (1, 1, 3, 2):
-        history.add_steps({"step": np.arange(length), "gradient_norm": np.full(length, np.nan)})
+        unknown = dict.fromkeys(("gradient_norm", "update_ratio", "finite"), np.full(length, np.nan))
+        history.add_steps({"step": np.arange(length), **unknown})
     steps = history.state()["steps"]
-    history.close_group({"gradient_norm": np.array([2.0])})
-    history.add_steps({"step": np.arange(1), "gradient_norm": np.ones(1)})
-    assert steps["step"].tolist() == [0, 0, 0, 1, 2, 0, 1]
-    assert np.isnan(steps["gradient_norm"]).all()
-    assert history.steps["gradient_norm"][-2:].tolist() == [2.0, 1.0]
+    history.close_group(2.0, 0.5, 1.0)
+    history.add_steps({name: np.ones(1) for name in steps["names"]})
+    assert steps["names"] == ("step", "gradient_norm", "update_ratio", "finite")
+    assert steps["rows"][:, 0].tolist() == [0, 0, 0, 1, 2, 0, 1]
+    assert np.isnan(steps["rows"][:, 1:]).all()
+    assert [column[-2:].tolist() for column in history.steps.values()] == [[1, 1], [2.0, 1.0], [0.5, 1.0], [True, True]]
+
+
+def test_what_no_file_can_hold_ends_the_fit_and_the_next_one_is_whole(tmp_path):
+    class Spoil(Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.history.history["strange"] = [object()] * (epoch == 1)
+
+    model = bn.Sequential([bn.layers.Dense(2)])
+    model.compile("mse", "adam")
+    x, y = np.ones((8, 3)), np.ones((8, 2))
+    checkpoint = Checkpoint.every(1, tmp_path, "epoch")
+    with pytest.raises(TypeError, match="run/epochs/history/values/0/0 must hold numbers, strings"):
+        model.fit(x, y, epochs=3, callbacks=[Spoil(), checkpoint], verbose=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch-000001-step-0000000001.safetensors"]
+    again = tmp_path / "again"
+    model.fit(x, y, epochs=1, callbacks=[Checkpoint.every(1, again, "epoch")], verbose=0)
+    assert _snapshot.read(next(again.iterdir())).run["now"]["step"] == 1
 
 
 def test_a_checkpoint_after_any_batch_serves(whole, tmp_path, monkeypatch):

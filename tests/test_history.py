@@ -63,7 +63,7 @@ def test_what_was_loaded_takes_the_place_of_as_many_epochs():
         one.epoch, one.history = [0, 1], {"loss": losses}
         one.state()
     history.load_state(other.state())
-    assert history.state()["history"]["values"].tolist() == [[2.0, 99.0]]
+    assert history.state()["epochs"]["history"]["values"].tolist() == [[2.0, 99.0]]
 
 
 def test_the_best_epoch():
@@ -180,22 +180,33 @@ def test_what_the_logs_hold_of_the_steps_is_drawn_by_step(agg, digits):
 
 @settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from(["read", "last", ""])), max_size=12))
-def test_columns_are_what_was_appended_and_what_was_read_does_not_change(steps):
-    rows = {"a": np.arange(3.0), "b": np.arange(3)}
-    columns, read = Columns(rows), []
-    expected = {name: [*values] for name, values in rows.items()}
+def test_rows_are_what_was_appended_and_what_was_read_does_not_change(steps):
+    columns, expected, read = Columns(("a", "b"), np.arange(6.0).reshape(3, 2)), np.arange(6.0).reshape(3, 2), []
     for length, what in steps:
-        rows = {"a": np.full(length, float(len(expected["a"]))), "b": np.arange(length)}
-        assert columns.takes(rows)
+        rows = np.random.default_rng(len(expected)).normal(size=(length, 2))
         columns.append(rows)
-        for name, values in rows.items():
-            expected[name] += [*values]
+        expected = np.vstack([expected, rows])
         if what == "last":
-            columns.set_last("a", -1.0)
-            expected["a"][-1] = -1.0
+            columns.set_last({"b": -1.0})
+            expected[-1, 1] = -1.0
         elif what:
-            read.append((columns.read(), {name: [*values] for name, values in expected.items()}))
-        for one, held in [(columns.read(), expected), *read]:
-            assert {name: [*values] for name, values in one.items()} == held
-    assert not columns.takes({"a": np.zeros(1)})
-    assert not columns.takes({"a": np.zeros(1), "b": np.zeros(1)})
+            read.append((columns.read(), expected.copy()))
+        for found, held in [(columns.read(), expected), *read]:
+            assert np.array_equal(found, held)
+
+
+def test_rows_with_other_columns_are_another_part():
+    history = bn.History()
+    history.add_steps({"epoch": np.zeros(2), "step": np.arange(2), "loss": np.ones(2), "mae": np.ones(2)})
+    history.add_steps({"epoch": np.zeros(1), "step": np.full(1, 2), "loss": np.ones(1), "mse": np.ones(1)})
+    history.add_steps({"epoch": np.ones(1), "step": np.zeros(1), "loss": np.full(1, 3.0), "mse": np.ones(1)})
+    assert {name: values.tolist() for name, values in history.steps.items()} == {
+        "epoch": [0, 0, 0, 1], "step": [0, 1, 2, 0], "loss": [1.0, 1.0, 1.0, 3.0]
+    }  # fmt: skip
+    assert [history.steps_of(epoch)["step"].tolist() for epoch in (0, 1)] == [[0, 1, 2], [0]]
+    assert not history.steps_of(2)
+    again = bn.History()
+    again.load_state(history.state())
+    assert {name: values.tolist() for name, values in again.steps.items()} == {
+        name: values.tolist() for name, values in history.steps.items()
+    }

@@ -99,22 +99,31 @@ NUMBERS = st.floats(-1e9, 1e9) | st.sampled_from([np.nan, np.inf, -np.inf, -0.0]
 
 @given(st.lists(st.tuples(NUMBERS, st.sampled_from([0.0, 0.25, 1.0, 3.0]))), st.integers(0, 20))
 def test_weighted_sums_are_numpy_s_wherever_they_are_cut(rows, cut):
-    means, weights = np.array(rows, dtype=np.float64).reshape(-1, 2).T.copy()
-    whole = _burnish.add_weighted(1.5, means, weights)
-    first = _burnish.add_weighted(1.5, means[:cut], weights[:cut])
-    assert np.array_equal(whole, _burnish.add_weighted(first, means[cut:], weights[cut:]), equal_nan=True)
+    means, weights = np.array(rows, dtype=np.float64).reshape(-1, 2).T
+    # A column that is no mean comes behind them.
+    rows = np.column_stack([weights, means, -means, np.full(len(means), np.nan)])
+    start = np.array([0.5, 1.5, 2.5])
+    whole = _burnish.add_weighted(start, rows)
+    first = _burnish.add_weighted(start, rows[:cut])
+    assert np.array_equal(whole, _burnish.add_weighted(first, rows[cut:]), equal_nan=True)
     with np.errstate(invalid="ignore"):
-        products = np.where(weights > 0, means * weights, 0.0)
-        assert np.array_equal(whole, np.cumsum([1.5, *products])[-1], equal_nan=True)
+        terms = np.column_stack([weights, np.where(weights[:, None] > 0, rows[:, 1:3] * weights[:, None], 0.0)])
+        assert np.array_equal(whole, np.cumsum([start, *terms], axis=0)[-1], equal_nan=True)
+    with pytest.raises(ValueError, match="rows: expected 5 columns, got 4"):
+        _burnish.add_weighted(np.zeros(5), rows)
+    with pytest.raises(ValueError, match="one behind the other"):
+        _burnish.add_weighted(start, np.zeros((2, 8))[:, ::2])
 
 
 @given(hnp.arrays(np.float64, st.tuples(st.integers(0, 6), st.integers(1, 4)), elements=NUMBERS), st.integers(0, 6))
 def test_sums_of_what_is_finite_are_numpy_s_wherever_they_are_cut(rows, cut):
-    start = np.full(rows.shape[1], 0.5), np.arange(rows.shape[1])
-    sums, counts = _burnish.add_finite(*start, rows.reshape(-1))
-    first = _burnish.add_finite(*start, rows[:cut].reshape(-1))
-    assert all(map(np.array_equal, (sums, counts), _burnish.add_finite(*first, rows[cut:].reshape(-1))))
+    start = np.full(rows.shape[1], 0.5), np.arange(rows.shape[1], dtype=np.float64)
+    totals = _burnish.add_finite(np.concatenate(start), rows)
+    first = _burnish.add_finite(np.concatenate(start), rows[:cut])
+    assert np.array_equal(totals, _burnish.add_finite(first, rows[cut:]))
+    sums, counts = totals.reshape(2, -1)
     expected = np.cumsum(np.vstack([start[0], np.where(np.isfinite(rows), rows, 0.0)]), axis=0)[-1]
     np.testing.assert_array_equal(sums, expected)
     np.testing.assert_array_equal(counts, start[1] + np.isfinite(rows).sum(axis=0))
-    assert start[0].tolist() == [0.5] * rows.shape[1]
+    with pytest.raises(ValueError, match=f"rows: expected {rows.shape[1]} columns, got {rows.shape[1] + 1}"):
+        _burnish.add_finite(totals, np.zeros((1, rows.shape[1] + 1)))

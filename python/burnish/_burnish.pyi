@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from os import PathLike
 from typing import Any, SupportsFloat, SupportsIndex, final
 
-__all__ = ["Program", "Rotation", "Session", "Staged", "Tensor", "add_finite", "add_weighted", "check_finite", "check_labels", "check_precision", "devices", "operations", "optimizers", "permutation", "read_arrays", "write_arrays"]
+__all__ = ["Program", "Records", "Rotation", "Session", "Staged", "Tensor", "add_finite", "add_weighted", "check_finite", "check_labels", "check_precision", "devices", "operations", "optimizers", "permutation", "read_arrays", "write_arrays"]
 
 @final
 class Program:
@@ -91,6 +91,45 @@ class Program:
         """
 
 @final
+class Records:
+    """
+    What training on some micro-batches left behind.
+    """
+    @property
+    def columns(self, /) -> tuple[str, ...]:
+        """
+        What `rows` tells: "weight", "loss", "metric.<name>" of each metric, "epoch", "step", "learning_rate",
+        "gradient_norm", "update_ratio", "finite", and "loss_scale" where the loss is scaled; the same tuple as long as it is.
+        """
+    @property
+    def movements(self, /) -> NDArray[float64]:
+        """
+        A row for each micro-batch: gradient norm and update ratio of each parameter of `Session.trained`, NaN where no update
+        was due.
+        """
+    @property
+    def rows(self, /) -> NDArray[float64]:
+        """
+        A row for each micro-batch.
+        """
+    @property
+    def skipped(self, /) -> int:
+        """
+        How many updates were skipped, because their gradient was not finite.
+        """
+    @property
+    def updates(self, /) -> int:
+        """
+        How many updates were made.
+        """
+    @property
+    def zeros(self, /) -> NDArray[float64]:
+        """
+        A row for each micro-batch whose zero activations were counted: zeros and dead units of each layer of
+        `Session.rectified`.
+        """
+
+@final
 class Rotation:
     """
     Files of which new ones come and old ones go: the next takes the place on the disk of one that was removed.
@@ -99,18 +138,20 @@ class Rotation:
         """
         Nothing is kept on the disk when it is gone.
         """
-    def copy(self, /, session: Session, prefix: str, arrays: Mapping[str, NDArray[Any]]) -> Staged:
+    def copy(self, /, session: Session, prefix: str, arrays: Mapping[str, NDArray[Any]], others: Any) -> Staged:
         """
         Copies parameters, buffers, the optimizer's arrays (their names after a prefix) and others, to be written later.
+
+        Meanwhile `others` is called: what it returns, arrays that do not change any more and texts, is in the file too.
         """
     def remove(self, /, path: str | PathLike[str]) -> None:
         """
         Removes a file if it is there.
         """
-    def write(self, /, path: str | PathLike[str], copy: Staged, arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str], outdated: str | PathLike[str] | None = None) -> None:
+    def write(self, /, path: str | PathLike[str], staged: Staged, outdated: str | PathLike[str] | None = None) -> None:
         """
-        Writes a file of what was copied and of more as `write_arrays` does, and removes one that is not needed any more: before
-        the new one is known to be on the disk.
+        Writes a file of what was copied as `write_arrays` does, and removes one that is not needed any more: before the new one
+        is known to be on the disk.
         """
 
 @final
@@ -139,9 +180,10 @@ class Session:
         """
         Weighted means of the loss and the metrics over all rows.
         """
-    def flush(self, /, learning_rate: SupportsFloat | SupportsIndex) -> dict[str, NDArray[Any]] | None:
+    def flush(self, /, learning_rate: SupportsFloat | SupportsIndex) -> tuple[float, float, bool, NDArray[float64]] | None:
         """
-        Closes an open accumulation group with an update and returns its record; None if there is none.
+        Closes an open accumulation group with an update and returns its gradient norm, its update ratio, whether it was made, and
+        a row as of `Records.movements`; None if there is none.
         """
     def gradients(self, /, inputs: Mapping[str, NDArray[Any]], *, method: str = "autodiff", sample_weight: NDArray[Any] | None = None) -> dict[str, NDArray[Any]]:
         """
@@ -208,7 +250,7 @@ class Session:
         Where the first number that is not finite came from, since the last call and in training with `diagnose`: epoch, step,
         "input", "parameter", "activation", "loss" or "gradient", name, layer, how many of how many elements, row.
         """
-    def train(self, /, inputs: Mapping[str, NDArray[Any]], order: NDArray[int64] | None, *, batch_size: SupportsIndex, learning_rates: NDArray[float64], sample_weight: NDArray[Any] | None = None, epoch: SupportsIndex = 0, first_step: SupportsIndex = 0, diagnose: bool = False) -> dict[str, NDArray[Any]]:
+    def train(self, /, inputs: Mapping[str, NDArray[Any]], order: NDArray[int64] | None, *, batch_size: SupportsIndex, learning_rates: NDArray[float64], sample_weight: NDArray[Any] | None = None, epoch: SupportsIndex = 0, first_step: SupportsIndex = 0, diagnose: bool = False) -> Records:
         """
         Trains on micro-batches of the rows in `order` (all in sequence if None); returns a record of each that was done: of
         some if a signal came, whose exception `signalled` raises.
@@ -221,7 +263,7 @@ class Session:
 @final
 class Staged:
     """
-    Arrays that were copied, to be written.
+    What is to be in a file.
     """
 
 @final
@@ -284,15 +326,15 @@ class Tensor:
         Forgets the gradient.
         """
 
-def add_finite(sums: NDArray[float64], counts: NDArray[int64], rows: NDArray[float64]) -> tuple[NDArray[float64], NDArray[int64]]:
+def add_finite(totals: NDArray[float64], rows: NDArray[float64]) -> NDArray[float64]:
     """
-    Sums and counts of each column, with what is finite in more rows added one by one.
+    Sums of each column and then counts of each, with what is finite in more rows added one by one.
     """
 
-def add_weighted(total: SupportsFloat | SupportsIndex, means: NDArray[float64], weights: NDArray[float64]) -> float:
+def add_weighted(sums: NDArray[float64], rows: NDArray[float64]) -> NDArray[float64]:
     """
-    A sum with the products of means and their weights added one by one, so that it does not matter how they were cut into
-    pieces; what has no weight counts for nothing, whatever it is.
+    Sums with more rows added one by one, so that it does not matter how they were cut into pieces: of the first column, the
+    weights; of as many others as there are sums, the products with them. What has no weight counts for nothing, whatever it is.
     """
 
 def check_finite(array: NDArray[Any]) -> tuple[int, ...] | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._structure import Structure, flatten, is_sequence, unflatten
-from .metrics import reported
+from .metrics import METRIC, reported
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,7 +49,7 @@ class _Sums:
         self._runtime, self._batch_size, self._callbacks = runtime, batch_size, callbacks
         self._hooked = callbacks.wants("on_test_batch_begin", "on_test_batch_end")
         self._names = {"loss": "evaluation.loss"} | {
-            f"metric.{name}": f"evaluation.metric.{name}" for name in runtime.built.metrics
+            f"{METRIC}{name}": f"evaluation.{METRIC}{name}" for name in runtime.built.metrics
         }
         self._collect = list(dict.fromkeys(n for each in runtime.built.reported for n in each.collected.values()))
         self._totals, self._batches = dict.fromkeys([*self._names, "weight"], 0.0), 0
@@ -116,7 +116,7 @@ def _collected(runtime: Runtime, part: Data, batch_size: int) -> dict[str, Array
 
 
 def _plain(means: dict[str, float]) -> dict[str, float]:
-    return {name.removeprefix("metric."): mean for name, mean in means.items()}
+    return {name.removeprefix(METRIC): mean for name, mean in means.items()}
 
 
 def _evaluate_part(runtime: Runtime, part: Data, batch_size: int, callbacks: CallbackList) -> dict[str, float]:

@@ -15,24 +15,27 @@ from . import _burnish
 from ._clock import Clock
 from ._evaluate import evaluate
 from ._feed.sources import Pacer
-from ._monitor import EpochMonitor, split_records
+from ._monitor import EpochMonitor
 from ._resume import restore, restore_model
-from .metrics import reported
+from .metrics import METRIC, reported
 from .optimizers.base import learning_rate_at, learning_rates, plain_learning_rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
 
-    from ._burnish import Session
+    import numpy.typing as npt
+
+    from ._burnish import Records, Session
     from ._feed.arrays import Data
     from ._feed.sources import Piece, Source
-    from ._monitor import Records
     from ._runtime import Core, Runtime
     from ._snapshot import Stored
     from .callbacks.collection import CallbackList
     from .history import History
     from .metrics import Reported
     from .model import Model
+
+    Closed = tuple[float, float, bool, npt.NDArray[np.float64]]
 
 __all__ = ["Meter", "Run", "train_piece"]
 
@@ -41,42 +44,52 @@ class Meter:
     """Running weighted means, added up in the order of the batches, so that chunks make no difference."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, float] = {}
-        self._weight = 0.0
+        self._columns: tuple[str, ...] = ()  # of the records that were added last
+        self._names: tuple[str, ...] = ()  # what the sums are of: the first of these
+        self._sums = np.zeros(0)
+        self._before: dict[str, float] = {}  # sums of other names
 
-    def add(self, records: Records, names: Iterable[str]) -> None:
+    def add(self, records: Records) -> None:
         """Add the means of some micro-batches."""
-        weight = records["weight"]
-        for name in names:
-            self._sums[name] = _burnish.add_weighted(self._sums.get(name, 0.0), records[name], weight)
-        self._weight = _burnish.add_weighted(self._weight, weight, np.ones_like(weight))
+        if records.columns is not self._columns:
+            self._begin(records.columns)
+        self._sums = _burnish.add_weighted(self._sums, records.rows)
 
-    def state(self) -> dict[str, Any]:
-        """Return the sums, for a checkpoint."""
-        return {"sums": {**self._sums}, "weight": self._weight}
+    def _begin(self, columns: tuple[str, ...]) -> None:
+        self._before = self._all()
+        self._columns, self._names = columns, columns[: columns.index("epoch")]
+        self._sums = np.array([self._before.get(name, 0.0) for name in self._names])
 
-    def load_state(self, state: dict[str, Any]) -> None:
+    def _all(self) -> dict[str, float]:
+        return {**self._before, **dict(zip(self._names, self._sums.tolist(), strict=True))}
+
+    def state(self) -> dict[str, float]:
+        """Return the sums by name, for a checkpoint."""
+        return self._all()
+
+    def load_state(self, state: dict[str, float]) -> None:
         """Go on from such sums."""
-        self._sums, self._weight = state["sums"], state["weight"]
+        self._columns = self._names = ()
+        self._before, self._sums = state, np.zeros(0)
 
     def means(self, metrics: Sequence[Reported]) -> dict[str, float]:
         """Return the mean loss and the metrics so far."""
-        if not self._sums:
+        sums = self._all()
+        if not sums:
             return {}
-        weight = self._weight or 1.0
-        means = {name.removeprefix("metric."): total / weight for name, total in self._sums.items()}
+        weight = sums["weight"] or 1.0
+        means = {name.removeprefix(METRIC): total / weight for name, total in sums.items()}
         return {"loss": means["loss"], **reported(metrics, means, weight)}
 
 
 def train_piece(core: Core, runtime: Runtime, piece: Piece) -> tuple[Records, Session]:
-    """Run some micro-batches and count them; return a column for each number of the records.
+    """Run some micro-batches and count them; return what they left behind.
 
     After a signal these are fewer; its exception waits in `signalled` of the session, which comes with them.
     """
     compiled, position = runtime.built.compiled, core.position
     accumulate = 1 if compiled is None else compiled.accumulate
-    updates = position.updates(piece.batches, accumulate)
-    rates = learning_rates(core.learning_rate, position, updates)
+    rates = learning_rates(core.learning_rate, position, position.updates(piece.batches, accumulate))
     session = core.fitting(runtime, piece.inputs)
     records = session.train(
         piece.inputs,
@@ -88,22 +101,17 @@ def train_piece(core: Core, runtime: Runtime, piece: Piece) -> tuple[Records, Se
         first_step=position.batch,
         diagnose=core.diagnose,
     )
-    done = len(records["loss"])
-    steps = np.arange(position.batch, position.batch + done)
-    updated = records["finite"]
-    if accumulate > 1:
-        updated = updated & ((position.pending + 1 + np.arange(done)) % accumulate == 0)
-    position.advance(done, accumulate, int(np.count_nonzero(updated)))
-    return {"step": steps, **records}, session
+    position.advance(len(records.rows), accumulate, records.updates)
+    return records, session
 
 
-def close_group(core: Core, runtime: Runtime) -> Records:
-    """Make the update of an open accumulation group, which has its own weight; return its record."""
+def close_group(core: Core, runtime: Runtime) -> Closed | None:
+    """Make the update of an open accumulation group, which has its own weight; return its record, if there is one."""
     position = core.position
     if position.pending == 0:
-        return {}
-    made = runtime.session.flush(learning_rate_at(core.learning_rate, position)) or {}
-    position.close_group(updated="finite" in made and bool(made["finite"][0]))
+        return None
+    made = runtime.session.flush(learning_rate_at(core.learning_rate, position))
+    position.close_group(updated=made is not None and made[2])
     return made
 
 
@@ -137,9 +145,11 @@ class Run:
         self.step = 0  # batches done since the run's start, whatever was resumed in between
         self._counted: int | None = None  # batches of this epoch in step, means and history, while batches are trained
         self._warned = False
+        self._told: tuple[Runtime | None, dict[str, Any]] = None, {}  # what `state` last said of a runtime
         self._meter, self._monitor = Meter(), EpochMonitor()
         self._clock = Clock()
         self._logs: dict[str, float] = {}
+        self._figures: dict[str, float] = {}  # the numbers among these when the last epoch had ended
         self._session: Session | None = None  # that trained last
         self._holder: Session | None = None  # that keeps the arrays on its device
 
@@ -176,34 +186,42 @@ class Run:
     def state(self) -> dict[str, Any]:
         """Return how far the run has come and what was recorded, for a checkpoint: it stays as it is.
 
-        Model and callbacks are kept beside it.
+        A part that has not changed is the object of the last time. Model and callbacks are kept beside it.
         """
-        runtime = self.runtime
-        return {
-            "digest": runtime.digest,
-            "settings": self.settings,
-            "device": runtime.session.device,
+        history = self.history.state()
+        now = {
             "epoch": self.epoch,
             "step": self.step,
             "stopped": self.model.stop_training,
             "warned": self._warned,
-            "logs": {name: float(value) for name, value in self._logs.items() if isinstance(value, numbers.Real)},
+            "logs": self._figures,
             "learning_rate": {
                 "first": plain_learning_rate(self.first_rate),
                 "now": plain_learning_rate(self.core.learning_rate),
             },
             "means": self._meter.state(),
             "figures": self._monitor.state(),
-            "history": self.history.state(),
+            "steps": history["steps"],
         }
+        return {"fixed": self._fixed(), "epochs": history["epochs"], "now": now}
+
+    def _fixed(self) -> dict[str, Any]:
+        runtime = self.runtime
+        if self._told[0] is not runtime:
+            fixed = {"digest": runtime.digest, "settings": self.settings, "device": runtime.session.device}
+            self._told = runtime, fixed
+        return self._told[1]
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from such a state, the model's position being there already."""
-        self.epoch, self.step = state["epoch"], state["step"]
-        self.model.stop_training, self._warned, self._logs = state["stopped"], state["warned"], state["logs"]
-        self._meter.load_state(state["means"])
-        self._monitor.load_state(state["figures"])
-        self.history.load_state(state["history"])
+        now = state["now"]
+        self.epoch, self.step = now["epoch"], now["step"]
+        self.model.stop_training, self._warned = now["stopped"], now["warned"]
+        self._logs, self._figures = {**now["logs"]}, now["logs"]
+        self._meter.load_state(now["means"])
+        self._monitor.load_state(now["figures"])
+        history = {"epochs": state["epochs"], "steps": now["steps"]}
+        self.history.load_state(history, self.runtime.built.reported)
 
     def _begin(self, stored: Stored | None) -> None:
         if stored is None:
@@ -217,7 +235,7 @@ class Run:
         self.callbacks.begin()
         if self.position.batch:
             self.callbacks.load_state(deepcopy(stored.run["callbacks"]))
-            self.callbacks("on_epoch_begin", stored.run["epoch"], {})
+            self.callbacks("on_epoch_begin", stored.run["now"]["epoch"], {})
         notes = restore(self, stored)
         if self.callbacks.params.get("verbose"):
             print(f"resuming from {stored.path.name}: epoch {self.epoch + 1}, batch {self.position.batch}")
@@ -261,9 +279,10 @@ class Run:
                     break
         self._counted = None
         made = close_group(self.core, self.runtime)
-        columns, tables = split_records(made)
-        self.history.close_group(columns)
-        self._monitor.add(tables, self.runtime)
+        if made is not None:
+            *values, movements = made
+            self.history.close_group(*values)
+            self._monitor.add("parameters", self.runtime.trained(), movements)
         self.position.next_epoch()
         self.history.add_movements(self._monitor)
         started = time.perf_counter()
@@ -271,6 +290,7 @@ class Run:
         self._clock.add("validation", started)
         self.history.add_timing(self._clock.seconds())
         self.callbacks("on_epoch_end", epoch, self._logs)
+        self._figures = {name: float(value) for name, value in self._logs.items() if isinstance(value, numbers.Real)}
         self.history.add_epoch(epoch, self._logs)
         self.epoch += 1
         for checkpoint in self.callbacks.checkpoints:
@@ -298,25 +318,32 @@ class Run:
             self.callbacks("on_train_batch_begin", batch, {})
         started = time.perf_counter()
         runtime = self.runtime
-        made, session = train_piece(self.core, runtime, piece)
+        records, session = train_piece(self.core, runtime, piece)
         self._session = session
-        records, tables = split_records(made)
-        self._monitor.add(tables, runtime)
         self.pacer.note(piece.batches, self._clock.add("engine", started))
-        self._meter.add(records, ["loss", *(f"metric.{name}" for name in runtime.built.metrics)])
-        self.history.add_steps(_columns(epoch, records, runtime.built.reported))
-        self._warn(epoch, records)
+        self._take_in(epoch, records, runtime)
         self.step += self.position.batch - batch
         self._counted = self.position.batch
-        logs = self._meter.means(runtime.built.reported)
         if self.hooked:
-            self.callbacks("on_train_batch_end", batch, logs)
-        rate = float(records["learning_rate"][-1])
-        self.callbacks.progress(self.position.batch, {**logs, "learning_rate": rate}, piece.rows)
+            self.callbacks("on_train_batch_end", batch, self._meter.means(runtime.built.reported))
+        if self.callbacks.showing:
+            rate = float(records.rows[-1, records.columns.index("learning_rate")])
+            logs = {**self._meter.means(runtime.built.reported), "learning_rate": rate}
+            self.callbacks.progress(self.position.batch, logs, piece.rows)
         for checkpoint in self.callbacks.checkpoints:
             checkpoint.after_batches(self)
         session.signalled()
         self._look_ahead()
+
+    def _take_in(self, epoch: int, records: Records, runtime: Runtime) -> None:
+        if epoch != self.position.epoch:  # the model was trained before this fit
+            records.rows[:, records.columns.index("epoch")] = epoch
+        self._monitor.add("parameters", runtime.trained(), records.movements)
+        self._monitor.add("activations", runtime.rectified(), records.zeros)
+        self._meter.add(records)
+        self.history.add_rows(records.columns, records.rows, runtime.built.reported)
+        if records.skipped and not self._warned:
+            self._warn(epoch, records)
 
     def _validate(self) -> dict[str, float]:
         if self.validation is None:
@@ -325,26 +352,18 @@ class Run:
         return {f"val_{name}": mean for name, mean in means.items() if np.ndim(mean) == 0}
 
     def _warn(self, epoch: int, records: Records) -> None:
-        if np.count_nonzero(records["finite"]) == len(records["finite"]):
-            return
-        bad = np.flatnonzero(~records["finite"])
+        columns = dict(zip(records.columns, records.rows.T, strict=True))
+        bad = np.flatnonzero(columns["finite"] == 0)
         compiled = self.runtime.built.compiled
         lowest = None if compiled is None else compiled.lowest_loss_scale
         if lowest is not None:
             # Above its minimum, a loss scale finds its place by skipping.
-            bad = bad[records["loss_scale"][bad] <= lowest]
-        if len(bad) and not self._warned:
+            bad = bad[columns["loss_scale"][bad] <= lowest]
+        if len(bad):
             self._warned = True
-            step = records["step"][bad[0]]
             warnings.warn(
-                f"the gradient was not finite in epoch {epoch + 1}, batch {step}: that update was skipped",
+                f"the gradient was not finite in epoch {epoch + 1}, batch {columns['step'][bad[0]]:.0f}: "
+                "that update was skipped",
                 RuntimeWarning,
-                stacklevel=6,
+                stacklevel=7,
             )
-
-
-def _columns(epoch: int, records: Records, metrics: Sequence[Reported]) -> Records:
-    columns = {name: values for name, values in records.items() if not name.startswith("metric.")}
-    means = {name.removeprefix("metric."): values for name, values in records.items()}
-    finished = reported(metrics, means, records["weight"])
-    return {"epoch": np.full(len(records["step"]), epoch), **columns, **finished}

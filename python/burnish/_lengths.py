@@ -55,9 +55,11 @@ class Sessions:
 
 def fits(built: Built, arrays: Mapping[str, Array]) -> bool:
     """Say whether arrays have the shapes that the model was built for."""
-    targets = {} if built.targets is None else built.targets.shapes
-    shapes = {**built.inputs.shapes, **targets}
-    return all(shapes[name] == (None, *array.shape[1:]) for name, array in arrays.items())
+    inputs, targets = built.inputs.shapes, {} if built.targets is None else built.targets.shapes
+    return all(
+        (inputs[name] if name in inputs else targets[name]) == (None, *array.shape[1:])
+        for name, array in arrays.items()
+    )
 
 
 def inputs_like(built: Built, arrays: Mapping[str, Array]) -> Signature:

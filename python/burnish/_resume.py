@@ -70,9 +70,9 @@ def adopt_rules(core: Core, stored: Stored) -> None:
 
 def check(core: Core, settings: dict[str, Any], stored: Stored) -> None:
     """Raise, with all the reasons, if a run with these settings would not go on as the stored one."""
-    reasons = _program_differences(core, stored) + _differences(stored.run["settings"]["run"], settings["run"])
+    reasons = _program_differences(core, stored) + _differences(stored.run["fixed"]["settings"]["run"], settings["run"])
     if _position(stored).batch:
-        data = _differences(stored.run["settings"]["data"], settings["data"])
+        data = _differences(stored.run["fixed"]["settings"]["data"], settings["data"])
         reasons += [f"{reason}, which may change between two epochs only" for reason in data]
     if reasons:
         raise ValueError(f"`resume_from`: {stored.path.name} is of another run: {'; '.join(reasons)}")
@@ -91,15 +91,16 @@ def restore(run: Run, stored: Stored) -> list[str]:
     """Put everything back, last of all, so that it is as it was whatever hooks did; return what is to be told."""
     document = stored.run
     notes = run.callbacks.load_state(document["callbacks"])
-    notes += _restore_learning_rate(run, document["learning_rate"])
+    notes += _restore_learning_rate(run, document["now"]["learning_rate"])
     restore_model(run.core, stored)
     if any(name.startswith("average.") for name in stored.optimizer) and not run.runtime.session.averages():
         raise ValueError("`resume_from`: the run averages its weights: give the callback EMA again")
     run.load_state(document)
-    notes += _differences(document["settings"]["data"], run.settings["data"])
+    notes += _differences(document["fixed"]["settings"]["data"], run.settings["data"])
     device = run.runtime.session.device
-    if document["device"] != device:
-        notes.append(f"the run was on device {document['device']!r} and is on {device!r}: the last bits may differ")
+    before = document["fixed"]["device"]
+    if before != device:
+        notes.append(f"the run was on device {before!r} and is on {device!r}: the last bits may differ")
     if run.model.stop_training:
         notes.append(f"the run was stopped in epoch {run.epoch}, nothing is left to do")
     return notes
@@ -130,7 +131,7 @@ def _program_differences(core: Core, stored: Stored) -> list[str]:
     reasons += [f"{path!r} is extra in it" for path in held if path not in shapes]
     both = [path for path in shapes if path in held and shapes[path] != held[path]]
     reasons += [f"{path!r} has shape {held[path]} in it, {shapes[path]} in the model" for path in both]
-    if not reasons and runtime.digest != stored.run["digest"]:
+    if not reasons and runtime.digest != stored.run["fixed"]["digest"]:
         reasons.append("the program differs (another loss, metric or activation, or another number in a layer)")
     return reasons
 

@@ -18,7 +18,7 @@ from ._feed.frames import in_order
 from ._lengths import Sessions, check_lengths, fits, inputs_like
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Sequence
 
     from ._compile import Compiled
     from ._feed.arrays import Array
@@ -99,8 +99,10 @@ class Position:
         self.pending = 0
         self.batch += 1  # so that the next fit begins another epoch
 
-    def updates(self, batches: int, accumulate: int) -> list[int]:
+    def updates(self, batches: int, accumulate: int) -> Sequence[int]:
         """Return the index of the update that each of the next micro-batches belongs to if none is skipped."""
+        if accumulate == 1:
+            return range(self.update, self.update + batches)
         return [self.update + (self.pending + index) // accumulate for index in range(batches)]
 
 

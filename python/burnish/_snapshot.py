@@ -11,8 +11,6 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from . import _burnish
 from ._errors import named
 from ._storage import KEY, OPTIMIZER, RUN, document_of, json_of, split_arrays
@@ -30,7 +28,6 @@ __all__ = ["Folder", "Snapshot", "Stored", "checkpoints_in", "read"]
 DOCUMENT = "burnish.run"
 VERSION = 1
 SUFFIX = ".safetensors"
-_RECORDED = ("figures", "history")  # what has arrays, copied when it is written
 _CALLBACKS = f"{RUN}callbacks"
 _NAME = re.compile(r"epoch-(\d+)-step-(\d+)" + re.escape(SUFFIX))
 
@@ -39,17 +36,7 @@ class Snapshot(NamedTuple):
     """A copy of everything; nothing in it changes when training goes on."""
 
     name: str
-    arrays: _burnish.Staged
-    model: tuple[str, dict[str, Any]]
-    run: dict[str, Any]
-
-    def contents(self) -> tuple[dict[str, Array], dict[str, str]]:
-        """Return the arrays that are in a file besides those copied, and the documents."""
-        recorded, arrays = pack({name: self.run[name] for name in _RECORDED}, RUN[:-1])
-        documents = {KEY: json_of(*self.model), DOCUMENT: json.dumps(self.run | recorded)}
-        # As wide as others: all lie aligned in a file, whatever their order.
-        wide = {name: array.astype(np.int64) if array.dtype == np.bool_ else array for name, array in arrays.items()}
-        return wide, documents
+    contents: _burnish.Staged
 
 
 class Folder:
@@ -59,19 +46,36 @@ class Folder:
         self._path = path
         self._keep = keep
         self._files = _burnish.Rotation()
+        self._texts: dict[str, tuple[Any, str, dict[str, Array]]] = {}
         self._seen: tuple[int, list[str]] = -1, []  # what the directory held when we last changed it
 
     def capture(self, run: Run) -> Snapshot:
         """Copy the state of a run, between two pieces of its work."""
         runtime = run.runtime
         callbacks, arrays = _of_callbacks(run)
+
+        def others() -> tuple[dict[str, Array], dict[str, str]]:
+            """Return the arrays that need no copy, and the documents: made while another thread copies."""
+            kept: dict[str, Array] = {}
+            parts = [f'{{"version": {VERSION}, "callbacks": {json.dumps(callbacks)}']
+            for name, state in run.state().items():
+                text, found = self._text_of(name, state)
+                parts.append(f'"{name}": {text}')
+                kept |= found
+            return kept, {KEY: json_of(*document_of(run.core, runtime, quiet=True)), DOCUMENT: ", ".join(parts) + "}"}
+
         epoch, step, _ = run.place()
-        return Snapshot(
-            name=f"epoch-{epoch:06d}-step-{step:010d}{SUFFIX}",
-            arrays=self._files.copy(runtime.session, OPTIMIZER, arrays),
-            model=document_of(run.core, runtime, quiet=True),
-            run={"version": VERSION, **run.state(), "callbacks": callbacks},
-        )
+        name = f"epoch-{epoch:06d}-step-{step:010d}{SUFFIX}"
+        return Snapshot(name, self._files.copy(runtime.session, OPTIMIZER, arrays, others))
+
+    def _text_of(self, name: str, state: Any) -> tuple[str, dict[str, Array]]:
+        """Return a part of a run's state as JSON and arrays, made anew if it is another object than last time."""
+        of, text, arrays = self._texts.get(name, (None, "", {}))
+        if of is not state:
+            plain, arrays = pack(state, f"{RUN}{name}")
+            text = json.dumps(plain)
+            self._texts[name] = state, text, arrays
+        return text, arrays
 
     def write(self, snapshot: Snapshot) -> None:
         """Write a copy, whole or not at all, and remove what need not stay."""
@@ -83,7 +87,7 @@ class Folder:
         left = [name for name in present if name not in gone]
         # Where others remain, the last one goes before the new one is safe, so that the disk is waited for once.
         outdated = self._file(gone.pop()) if self._keep is not None and 1 < self._keep <= here else None
-        self._files.write(self._file(snapshot.name), snapshot.arrays, *snapshot.contents(), outdated)
+        self._files.write(self._file(snapshot.name), snapshot.contents, outdated)
         for name in gone:
             self._files.remove(self._file(name))
         self._seen = self._changed(), left
@@ -156,8 +160,7 @@ def read(path: Path) -> Stored:
         run = json.loads(documents[DOCUMENT])
         if run["version"] != VERSION:
             raise ValueError(f"{str(path)!r} has version {run['version']}, this burnish reads {VERSION}")
-        run["callbacks"] = unpack(run["callbacks"], arrays, _CALLBACKS)
-        run |= {name: unpack(run[name], arrays, f"{RUN}{name}") for name in _RECORDED}
+        run = unpack(run, arrays, RUN[:-1])
         state, optimizer = split_arrays(arrays)
         return Stored(path, state, optimizer, json.loads(documents[KEY]), run)
     except (AttributeError, IndexError, KeyError, RecursionError, TypeError) as error:

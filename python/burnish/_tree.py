@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
@@ -11,6 +11,8 @@ from ._structure import is_dict, is_sequence
 
 if TYPE_CHECKING:
     from ._feed.arrays import Array
+
+    _Way: TypeAlias = "tuple[str] | tuple[_Way, str | int]"  # a place: where one came from, and the key there
 
 __all__ = ["pack", "unpack"]
 
@@ -29,7 +31,7 @@ def pack(tree: Any, name: str) -> tuple[Any, dict[str, Array]]:
         For anything else, naming its place.
     """
     arrays: dict[str, Array] = {}
-    return _packed(tree, name, arrays), arrays
+    return _packed(tree, (name,), arrays), arrays
 
 
 def unpack(tree: Any, arrays: dict[str, Array], name: str) -> Any:
@@ -46,25 +48,30 @@ def unpack(tree: Any, arrays: dict[str, Array], name: str) -> Any:
     return tree
 
 
-def _packed(value: Any, name: str, arrays: dict[str, Array]) -> Any:
+def _packed(value: Any, way: _Way, arrays: dict[str, Array]) -> Any:
     if type(value) in _PLAIN_TYPES:
         return value  # most are such, and a checkpoint has many
     if isinstance(value, np.ndarray):
+        name = _name(way)
         arrays[name] = _numbers(cast("Array", value), name)
         return None
     if isinstance(value, np.generic):
-        return _packed(cast("Any", value).item(), name, arrays)
+        return _packed(cast("Any", value).item(), way, arrays)
     if is_dict(value) and all(isinstance(key, str) for key in value):
-        return {key: _packed(item, f"{name}/{_escaped(key)}", arrays) for key, item in value.items()}
+        return {key: _packed(item, (way, key), arrays) for key, item in value.items()}
     if is_sequence(value):
         plain = _PLAIN_TYPES.issuperset(map(type, value))  # likewise
-        return [*value] if plain else [_packed(item, f"{name}/{at}", arrays) for at, item in enumerate(value)]
+        return [*value] if plain else [_packed(item, (way, at), arrays) for at, item in enumerate(value)]
     if isinstance(value, _PLAIN):
         return value
     raise TypeError(
-        f"{name} must hold numbers, strings, None, arrays of numbers, and lists or dicts (by strings) of these, "
+        f"{_name(way)} must hold numbers, strings, None, arrays of numbers, and lists or dicts (by strings) of these, "
         f"got {type(value).__name__}"
     )
+
+
+def _name(way: _Way) -> str:
+    return way[0] if len(way) == 1 else f"{_name(way[0])}/{_escaped(str(way[1]))}"
 
 
 def _numbers(array: Array, name: str) -> Array:

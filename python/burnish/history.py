@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from ._curves import draw
 from ._errors import choice, integer, unknown
 from ._optional import required
 from ._table import html_table, text_table
+from .metrics import METRIC, reported
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,8 +19,32 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ._monitor import EpochMonitor
+    from .metrics import Reported
 
 __all__ = ["History"]
+
+
+# Types of the columns of `steps` that are no float64.
+_TYPES: dict[str, type[np.generic]] = {"epoch": np.int64, "step": np.int64, "finite": np.bool_}
+
+
+class _Part(NamedTuple):
+    """Rows of steps as the engine recorded them, and what makes metrics of their columns."""
+
+    rows: Columns
+    metrics: Sequence[Reported]
+
+    def numbers(self, name: str) -> npt.NDArray[np.float64]:
+        """Return a column as it was recorded."""
+        return self.rows.read()[:, self.rows.names.index(name)]
+
+    def columns(self, rows: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[Any]]:
+        """Return some of the rows as columns of their types, the metrics finished."""
+        found = dict(zip(self.rows.names, rows.T, strict=True))
+        order = sorted(found, key=lambda name: name not in ("epoch", "step"))
+        columns = {name: found[name].astype(_TYPES.get(name, np.float64)) for name in order}
+        means = {name.removeprefix(METRIC): columns.pop(name) for name in order if name.startswith(METRIC)}
+        return {**columns, **(reported(self.metrics, means, columns["weight"]) if means else {})}
 
 
 class History:
@@ -48,7 +73,7 @@ class History:
         self.parameters: dict[str, dict[str, list[float]]] = {}
         self.activations: dict[str, dict[str, list[float]]] = {}
         self.timing: dict[str, list[float]] = {}
-        self._steps: list[Columns] = []  # more than one where a callback compiled the model anew
+        self._parts: list[_Part] = []  # more than one where a callback compiled the model anew
         self._kept: tuple[Any, dict[str, Any]] = None, {}  # what `state` last said of the epochs, by their lengths
 
     @property
@@ -60,26 +85,22 @@ class History:
         where an accumulation group stayed open), "finite" (an update that was not is skipped), the metrics, and
         "loss_scale" where the loss was scaled.
         """
-        parts = [part.read() for part in self._steps]
-        return {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else ())}
+        return _joined([part.columns(part.rows.read()) for part in self._parts])
 
     @property
     def skipped_updates(self) -> int:
         """How many updates were skipped because their gradient was not finite."""
-        return sum(int(np.count_nonzero(~part.read()["finite"])) for part in self._steps)
+        return sum(int(np.count_nonzero(part.numbers("finite") == 0)) for part in self._parts)
 
     def steps_of(self, epoch: int) -> dict[str, npt.NDArray[Any]]:
         """Return the columns of `steps` for one epoch, quickly for the last ones."""
         found: list[dict[str, npt.NDArray[Any]]] = []
-        for columns in reversed(self._steps):
-            part = columns.read()
-            if part["epoch"][-1] < epoch:
+        for part in reversed(self._parts):
+            epochs = part.numbers("epoch")
+            if epochs[-1] < epoch:
                 break
-            rows = slice(*np.searchsorted(part["epoch"], [epoch, epoch + 1]))
-            found.insert(0, {name: column[rows] for name, column in part.items()})
-        if len(found) == 1:
-            return found[0]
-        return {name: np.concatenate([part[name] for part in found]) for name in (found[0] if found else ())}
+            found.insert(0, part.columns(part.rows.read()[slice(*np.searchsorted(epochs, [epoch, epoch + 1]))]))
+        return _joined(found)
 
     def movements(self) -> dict[str, float]:
         """Return gradient norm and update ratio of each parameter in the last epoch, as "gradient_norm/<path>"."""
@@ -107,22 +128,36 @@ class History:
             self.timing.setdefault(name, []).append(spent)
 
     def add_steps(self, columns: dict[str, npt.NDArray[Any]]) -> None:
-        """Append rows for steps."""
-        if self._steps and self._steps[-1].takes(columns):
-            self._steps[-1].append(columns)
-        else:
-            self._steps.append(Columns(columns))
+        """Append rows for steps, of columns as in `steps`."""
+        self.add_rows(tuple(columns), np.column_stack([*columns.values()]).astype(np.float64))
 
-    def close_group(self, values: dict[str, npt.NDArray[Any]]) -> None:
+    def add_rows(self, names: tuple[str, ...], rows: npt.NDArray[np.float64], metrics: Sequence[Reported] = ()) -> None:
+        """Append rows for steps as the engine records them, with the metrics that are made of its columns."""
+        last = self._parts[-1] if self._parts else None
+        if last is not None and last.rows.names == names and (last.metrics is metrics or last.metrics == metrics):
+            last.rows.append(rows)
+        else:
+            self._parts.append(_Part(Columns(names, rows), metrics))
+
+    def close_group(self, gradient_norm: float, update_ratio: float, finite: float) -> None:
         """Complete the last step with the update that closed its accumulation group."""
-        if not self._steps:
-            return
-        for name in {"gradient_norm", "update_ratio", "finite"} & set(values):
-            self._steps[-1].set_last(name, values[name][0])
+        if self._parts:
+            values = {"gradient_norm": gradient_norm, "update_ratio": update_ratio, "finite": finite}
+            self._parts[-1].rows.set_last(values)
 
     def state(self) -> dict[str, Any]:
-        """Return everything, columns of numbers as arrays, for a checkpoint; it stays as it is when this one grows."""
-        return {**self._epochs(), "steps": self._steps[0].read() if len(self._steps) == 1 else self.steps}
+        """Return everything, columns of numbers as arrays, for a checkpoint; it stays as it is when this one grows.
+
+        "epochs" is the object of the last time if nothing has been added to it.
+        """
+        return {"epochs": self._epochs(), "steps": self._of_steps()}
+
+    def _of_steps(self) -> dict[str, Any]:
+        if len(self._parts) == 1:
+            rows = self._parts[0].rows
+            return {"names": rows.names, "rows": rows.read()}
+        steps = self.steps
+        return {"names": (*steps,), "rows": np.column_stack([*steps.values()]).astype(np.float64) if steps else None}
 
     def _epochs(self) -> dict[str, Any]:
         """Return what grows with the epochs, made anew if it has grown: checkpoints of one epoch share it."""
@@ -130,20 +165,22 @@ class History:
         if self._kept[0] != lengths:
             kinds = {"history": {(name,): values for name, values in self.history.items()}}
             kinds |= {kind: _flat(getattr(self, kind)) for kind in ("parameters", "activations")}
-            self._kept = lengths, {kind: _table(columns) for kind, columns in kinds.items()}
-        return {"epoch": [*self.epoch], **self._kept[1]}
+            tables = {kind: _table(columns) for kind, columns in kinds.items()}
+            self._kept = lengths, {"epoch": [*self.epoch], **tables}
+        return self._kept[1]
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` returned."""
-        self.epoch = state["epoch"]
-        self.history = {name: values for (name,), values in _columns(state["history"]).items()}
+    def load_state(self, state: dict[str, Any], metrics: Sequence[Reported] = ()) -> None:
+        """Go on from what `state` returned, with the metrics that the steps' columns are finished by."""
+        epochs = state["epochs"]
+        self.epoch = [*epochs["epoch"]]
+        self.history = {name: values for (name,), values in _columns(epochs["history"]).items()}
         for kind in ("parameters", "activations"):
             figures: dict[str, dict[str, list[float]]] = {}
-            for (name, figure), values in _columns(state[kind]).items():
+            for (name, figure), values in _columns(epochs[kind]).items():
                 figures.setdefault(name, {})[figure] = values
             setattr(self, kind, figures)
-        steps = state["steps"]
-        self._steps = [Columns({**steps, "finite": steps["finite"].astype(np.bool_)})] if steps else []
+        names, rows = tuple(state["steps"]["names"]), state["steps"]["rows"]
+        self._parts = [] if rows is None else [_Part(Columns(names, rows), metrics)]
         self._kept = None, {}
 
     def to_pandas(self) -> Any:
@@ -205,6 +242,14 @@ class History:
 
     def _repr_html_(self) -> str:
         return html_table(self, 60)
+
+
+def _joined(parts: list[dict[str, npt.NDArray[Any]]]) -> dict[str, npt.NDArray[Any]]:
+    """Return what columns all parts have, one behind the other."""
+    if len(parts) == 1:
+        return parts[0]
+    names = [name for name in parts[0] if all(name in part for part in parts)] if parts else []
+    return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
 
 def _flat(figures: dict[str, dict[str, list[float]]]) -> dict[tuple[str, ...], list[float]]:

@@ -10,6 +10,8 @@ from .base import Callback, Logs
 from .checkpoint import Checkpoint
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..model import Model
 
 __all__ = ["CallbackList"]
@@ -30,6 +32,8 @@ class CallbackList:
         self.checkpoints = [callback for callback in several if isinstance(callback, Checkpoint)]
         self._by_rank = _by_rank(several)
         self._stopping = [callback for callback in several if callback.overrides("next_stop")]
+        hooks: list[Any] = [getattr(callback, "on_progress", None) for callback in several]
+        self.showing: list[Callable[[int, Logs, int], None]] = [hook for hook in hooks if hook is not None]
         self._begun: list[Callback] = []
 
     def __call__(self, hook: str, *arguments: Any) -> None:
@@ -105,10 +109,8 @@ class CallbackList:
 
     def progress(self, done: int, logs: Logs, samples: int) -> None:
         """Tell the progress bar how many batches are done and how many rows that added, whatever the chunks' size."""
-        for callback in self.callbacks:
-            show = getattr(callback, "on_progress", None)
-            if show is not None:
-                show(done, logs, samples)
+        for show in self.showing:
+            show(done, logs, samples)
 
 
 def _type_name(callback: Callback) -> str:

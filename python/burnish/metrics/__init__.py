@@ -14,6 +14,7 @@ from .._errors import nearest
 from .._value import Operand, Value, shape_of
 from ..losses import mae, mse
 from . import counts, ranking, samples, sums
+from .base import METRIC as METRIC
 from .base import Metric as Metric
 from .base import Reported as Reported
 from .base import classes_of as classes_of

@@ -107,6 +107,10 @@ class Metric:
         return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self._arguments.items())})"
 
 
+METRIC = "metric."
+"""What the engine's names of metrics begin with."""
+
+
 class Reported(NamedTuple):
     """A metric as a model reports it: what the engine adds up for it, or collects, and what finishes it."""
 

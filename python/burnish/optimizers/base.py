@@ -12,7 +12,7 @@ from ..schedules import Schedule, from_config
 from ..schedules.base import checked_rate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
@@ -76,7 +76,7 @@ def learning_rate_at(learning_rate: LearningRate, position: Position) -> float:
     return float(learning_rates(learning_rate, position, [position.update])[0])
 
 
-def learning_rates(learning_rate: LearningRate, position: Position, updates: list[int]) -> npt.NDArray[np.float64]:
+def learning_rates(learning_rate: LearningRate, position: Position, updates: Sequence[int]) -> npt.NDArray[np.float64]:
     """Return the learning rates of some updates of this epoch; a plain function is called once for each, in order."""
     if isinstance(learning_rate, Schedule):
         epoch, per_epoch = position.epochs_of_updates(), position.updates_per_epoch

@@ -82,7 +82,7 @@ class Schedule:
         indices = _indices(index)
         return self._checked(indices.ravel(), per_epoch).reshape(indices.shape)
 
-    def during_fit(self, updates: list[int], *, epoch: int, updates_per_epoch: int) -> npt.NDArray[np.float64]:
+    def during_fit(self, updates: Sequence[int], *, epoch: int, updates_per_epoch: int) -> npt.NDArray[np.float64]:
         """Return the rates of some updates of one epoch, whose number decides where its length (0) is not known."""
         if not updates_per_epoch and self._units("step") == {"epoch"}:
             return np.full(len(updates), self(epoch))

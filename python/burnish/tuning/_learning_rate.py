@@ -167,4 +167,5 @@ def _trained(session: _burnish.Session, epoch: int, step: int, piece: Piece, rat
         epoch=epoch,
         first_step=step,
     )
-    return float(records["loss"][0]), float(records["weight"][0])
+    numbers = dict(zip(records.columns, records.rows[0].tolist(), strict=True))
+    return numbers["loss"], numbers["weight"]

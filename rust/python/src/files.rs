@@ -21,7 +21,7 @@ use crate::types::{Array, Arrays, Named};
 #[pyfunction]
 pub fn write_arrays(py: Python<'_>, path: PathBuf, arrays: Arrays<'_>, metadata: Named<String>) -> PyResult<()> {
     let lent = lent(&arrays)?;
-    let stored = stored(&lent);
+    let stored = stored(py, &lent);
     enter(py, || storage::write(&path, &stored, &metadata.0))
 }
 
@@ -43,37 +43,36 @@ impl Rotation {
     }
 
     /// Copies parameters, buffers, the optimizer's arrays (their names after a prefix) and others, to be written later.
-    fn copy(&self, py: Python<'_>, session: &Session, prefix: &str, arrays: Arrays<'_>) -> PyResult<Staged> {
-        let copy = lock(&self.free).pop().unwrap_or_default();
-        let copy = Staged { copy: Mutex::new(copy), free: Arc::clone(&self.free) };
+    ///
+    /// Meanwhile `others` is called: what it returns, arrays that do not change any more and texts, is in the file too.
+    fn copy(
+        &self,
+        py: Python<'_>,
+        session: &Session,
+        prefix: &str,
+        arrays: Arrays<'_>,
+        others: Bound<'_, PyAny>,
+    ) -> PyResult<Staged> {
+        let mut copy = Copy { state: lock(&self.free).pop().unwrap_or_default(), free: Arc::clone(&self.free) };
         let lent = lent(&arrays)?;
-        let stored = stored(&lent);
-        enter(py, || {
+        let (stored, others) = (stored(py, &lent), others.unbind());
+        let others = enter(py, || {
             let state = session.lock().whole_state(prefix)?;
             let state = state.iter().map(|(name, tensor)| Ok((name.clone(), StoredArray::of(tensor)?)));
             let all: Result<BTreeMap<_, _>> = state.chain(stored.into_iter().map(Ok)).collect();
-            lock(&copy.copy).fill(&all?, &pool())
-        })?;
-        Ok(copy)
+            copy.state.fill(&all?, &pool(), || Python::attach(|py| Others::new(others.bind(py))))
+        })??;
+        Ok(Staged { copy: Mutex::new(copy), others })
     }
 
-    /// Writes a file of what was copied and of more as `write_arrays` does, and removes one that is not needed any more: before
-    /// the new one is known to be on the disk.
-    #[pyo3(signature = (path, copy, arrays, metadata, outdated = None))]
-    fn write(
-        &self,
-        py: Python<'_>,
-        path: PathBuf,
-        copy: &Staged,
-        arrays: Arrays<'_>,
-        metadata: Named<String>,
-        outdated: Option<PathBuf>,
-    ) -> PyResult<()> {
-        let lent = lent(&arrays)?;
-        let stored = stored(&lent);
+    /// Writes a file of what was copied as `write_arrays` does, and removes one that is not needed any more: before the new one
+    /// is known to be on the disk.
+    #[pyo3(signature = (path, staged, outdated = None))]
+    fn write(&self, py: Python<'_>, path: PathBuf, staged: &Staged, outdated: Option<PathBuf>) -> PyResult<()> {
+        let stored = stored(py, &staged.others.arrays);
         enter(py, || {
-            let (mut files, mut copy) = (lock(&self.files), lock(&copy.copy));
-            files.write(&path, &mut copy, &stored, &metadata.0, outdated.as_deref())
+            let (mut files, mut copy) = (lock(&self.files), lock(&staged.copy));
+            files.write(&path, &mut copy.state, &stored, &staged.others.metadata, outdated.as_deref())
         })
     }
 
@@ -83,37 +82,60 @@ impl Rotation {
     }
 }
 
-/// Arrays that were copied, to be written.
+/// What is to be in a file.
 #[pyclass(frozen, module = "burnish._burnish")]
 #[derive(Debug)]
 pub struct Staged {
-    copy: Mutex<storage::Staged>,
+    copy: Mutex<Copy>,
+    others: Others,
+}
+
+/// Arrays that were copied, in memory that goes back to the rotation.
+#[derive(Debug)]
+struct Copy {
+    state: storage::Staged,
     free: Arc<Mutex<Vec<storage::Staged>>>,
 }
 
-impl Drop for Staged {
+impl Drop for Copy {
     fn drop(&mut self) {
-        lock(&self.free).push(take(&mut *lock(&self.copy)));
+        lock(&self.free).push(take(&mut self.state));
+    }
+}
+
+/// What was not copied.
+#[derive(Debug)]
+struct Others {
+    arrays: BTreeMap<String, Lent>,
+    metadata: BTreeMap<String, String>,
+}
+
+impl Others {
+    /// From a function that returns arrays and texts by name.
+    fn new(function: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let (arrays, metadata): (Arrays<'_>, Named<String>) = function.call0()?.extract()?;
+        Ok(Self { arrays: lent(&arrays)?, metadata: metadata.0 })
     }
 }
 
 /// An array whose elements lie in a row, lent for as long as it is written.
-struct Lent<'py> {
+#[derive(Debug)]
+struct Lent {
     dtype: String,
     shape: Vec<usize>,
-    array: Bound<'py, PyUntypedArray>,
+    array: Py<PyUntypedArray>,
 }
 
-fn lent<'py>(arrays: &Arrays<'py>) -> PyResult<BTreeMap<String, Lent<'py>>> {
+fn lent(arrays: &Arrays<'_>) -> PyResult<BTreeMap<String, Lent>> {
     arrays.0.iter().map(|(name, array)| Ok((name.clone(), Lent::new(array)?))).collect()
 }
 
-fn stored<'a>(lent: &'a BTreeMap<String, Lent<'_>>) -> BTreeMap<String, StoredArray<'a>> {
-    lent.iter().map(|(name, lent)| (name.clone(), lent.stored())).collect()
+fn stored<'a>(py: Python<'_>, lent: &'a BTreeMap<String, Lent>) -> BTreeMap<String, StoredArray<'a>> {
+    lent.iter().map(|(name, lent)| (name.clone(), lent.stored(py))).collect()
 }
 
-impl<'py> Lent<'py> {
-    fn new(Array(array): &Array<'py>) -> PyResult<Self> {
+impl Lent {
+    fn new(Array(array): &Array<'_>) -> PyResult<Self> {
         let (kind, shape) = (array.dtype(), array.shape().to_vec());
         let array = if array.is_c_contiguous() && is_little_endian(&kind) {
             array.clone()
@@ -121,17 +143,18 @@ impl<'py> Lent<'py> {
             let kind = kind.call_method1("newbyteorder", ("<",))?;
             array.py().import("numpy")?.call_method1("ascontiguousarray", (array, kind))?.cast_into()?
         };
-        Ok(Self { dtype: dtype_name(&kind)?, shape, array })
+        Ok(Self { dtype: dtype_name(&kind)?, shape, array: array.unbind() })
     }
 
-    fn stored(&self) -> StoredArray<'_> {
-        let length = self.array.len() * self.array.dtype().itemsize();
+    fn stored(&self, py: Python<'_>) -> StoredArray<'_> {
+        let array = self.array.bind(py);
+        let length = array.len() * array.dtype().itemsize();
         let bytes: &[u8] = if length == 0 {
             &[]
         } else {
             // SAFETY: the array is referenced, so that NumPy neither frees nor resizes its memory, and contiguous; what
             // lies in it are numbers, any bytes of which are valid, and who writes to them meanwhile changes what is stored.
-            unsafe { std::slice::from_raw_parts((*self.array.as_array_ptr()).fields.data.cast(), length) }
+            unsafe { std::slice::from_raw_parts((*array.as_array_ptr()).fields.data.cast(), length) }
         };
         StoredArray { dtype: self.dtype.clone(), shape: self.shape.clone(), bytes: Cow::Borrowed(bytes) }
     }

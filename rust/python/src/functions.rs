@@ -1,11 +1,12 @@
 //! Functions without a class: what there is, and checks of data.
 
 use burnish_engine::{Device, DeviceInfo, Precision, ops, optimizer, random};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::arrays;
 use crate::door::enter;
-use crate::types::{Array, Json, Named, Numbers, Shape};
+use crate::types::{Array, Json, Named, Numbers, Rows, Shape};
 
 /// Name, least and greatest number of inputs (None: any) of every operation.
 #[pyfunction]
@@ -59,23 +60,37 @@ pub fn check_labels(py: Python<'_>, array: Array<'_>, classes: usize) -> PyResul
     }))
 }
 
-/// A sum with the products of means and their weights added one by one, so that it does not matter how they were cut into
-/// pieces; what has no weight counts for nothing, whatever it is.
+/// Sums with more rows added one by one, so that it does not matter how they were cut into pieces: of the first column, the
+/// weights; of as many others as there are sums, the products with them. What has no weight counts for nothing, whatever it is.
 #[pyfunction]
-pub fn add_weighted(total: f64, means: Numbers<f64>, weights: Numbers<f64>) -> f64 {
-    let products = means.0.iter().zip(&weights.0).map(|(mean, &weight)| if weight > 0.0 { mean * weight } else { 0.0 });
-    products.fold(total, |total, product| total + product)
+pub fn add_weighted(sums: Numbers<f64>, rows: Rows<'_>) -> PyResult<Numbers<f64>> {
+    let Numbers(mut sums) = sums;
+    let width = rows.width();
+    check_columns(width >= sums.len(), sums.len(), width)?;
+    for row in rows.values().chunks_exact(width.max(1)) {
+        let weight = row[0];
+        let products = row.iter().map(|value| if weight > 0.0 { value * weight } else { 0.0 });
+        sums.iter_mut().zip(std::iter::once(weight).chain(products.skip(1))).for_each(|(sum, term)| *sum += term);
+    }
+    Ok(Numbers(sums))
 }
 
-/// Sums and counts of each column, with what is finite in more rows added one by one.
+/// Sums of each column and then counts of each, with what is finite in more rows added one by one.
 #[pyfunction]
-pub fn add_finite(sums: Numbers<f64>, counts: Numbers<i64>, rows: Numbers<f64>) -> (Numbers<f64>, Numbers<i64>) {
-    let (Numbers(mut sums), Numbers(mut counts)) = (sums, counts);
-    for row in rows.0.chunks_exact(sums.len().max(1)) {
-        for ((sum, count), value) in sums.iter_mut().zip(&mut counts).zip(row).filter(|(_, value)| value.is_finite()) {
+pub fn add_finite(totals: Numbers<f64>, rows: Rows<'_>) -> PyResult<Numbers<f64>> {
+    let Numbers(mut totals) = totals;
+    let width = rows.width();
+    check_columns(2 * width == totals.len(), totals.len() / 2, width)?;
+    let (sums, counts) = totals.split_at_mut(width);
+    for row in rows.values().chunks_exact(width.max(1)) {
+        for ((sum, count), value) in sums.iter_mut().zip(&mut *counts).zip(row).filter(|(_, value)| value.is_finite()) {
             *sum += value;
-            *count += 1;
+            *count += 1.0;
         }
     }
-    (Numbers(sums), Numbers(counts))
+    Ok(Numbers(totals))
+}
+
+fn check_columns(fit: bool, expected: usize, found: usize) -> PyResult<()> {
+    if fit { Ok(()) } else { Err(PyValueError::new_err(format!("rows: expected {expected} columns, got {found}"))) }
 }

@@ -31,7 +31,7 @@ mod _burnish {
     #[pymodule_export]
     use super::program::Program;
     #[pymodule_export]
-    use super::session::Session;
+    use super::session::{Records, Session};
     #[pymodule_export]
     use super::tensor::Tensor;
 }

@@ -1,21 +1,22 @@
 //! A program on a device: predict, evaluate, train.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use burnish_engine::gradient::Method;
 use burnish_engine::trainer::{
-    self, ArrayView, Arrays, Chunk, Diagnosis, Inputs, Movement, OptimizerConfig, Records, Update, Zeros,
+    self, ArrayView, Arrays, Chunk, Diagnosis, Inputs, Movement, OptimizerConfig, Update, Zeros,
 };
 use burnish_engine::{Device, Error, Interrupt, Precision, Result};
-use numpy::{PyArray1, PyArrayMethods};
+use numpy::{PyArray1, PyArray2, PyArrayMethods};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
+use pyo3::types::PyTuple;
 use rayon::prelude::*;
 
 use crate::arrays::{self, HostArray};
 use crate::door::{enter, enter_long, lock};
 use crate::program::{Program, copy};
-use crate::types::{self, Array, Named, Numbers};
+use crate::types::{self, Array, Named, Names, Numbers, Table};
 
 /// A program on a device with its parameters, buffers and optimizer.
 #[pyclass(frozen, module = "burnish._burnish")]
@@ -26,6 +27,62 @@ pub struct Session {
     signal: Mutex<Option<PyErr>>,
     device: String,
     precision: &'static str,
+    /// What the columns of the last records were.
+    columns: Mutex<Option<Py<PyTuple>>>,
+}
+
+/// What training on some micro-batches left behind.
+#[pyclass(frozen, module = "burnish._burnish")]
+#[derive(Debug)]
+pub struct Records {
+    columns: Py<PyTuple>,
+    rows: Py<PyArray2<f64>>,
+    movements: Py<PyArray2<f64>>,
+    zeros: Py<PyArray2<f64>>,
+    updates: usize,
+    skipped: usize,
+}
+
+#[pymethods]
+impl Records {
+    /// What `rows` tells: "weight", "loss", "metric.<name>" of each metric, "epoch", "step", "learning_rate",
+    /// "gradient_norm", "update_ratio", "finite", and "loss_scale" where the loss is scaled; the same tuple as long as it is.
+    #[getter]
+    fn columns<'py>(&self, py: Python<'py>) -> Names<'py> {
+        Names(self.columns.bind(py).clone())
+    }
+
+    /// A row for each micro-batch.
+    #[getter]
+    fn rows<'py>(&self, py: Python<'py>) -> Table<'py> {
+        Table(self.rows.bind(py).clone())
+    }
+
+    /// A row for each micro-batch: gradient norm and update ratio of each parameter of `Session.trained`, NaN where no update
+    /// was due.
+    #[getter]
+    fn movements<'py>(&self, py: Python<'py>) -> Table<'py> {
+        Table(self.movements.bind(py).clone())
+    }
+
+    /// A row for each micro-batch whose zero activations were counted: zeros and dead units of each layer of
+    /// `Session.rectified`.
+    #[getter]
+    fn zeros<'py>(&self, py: Python<'py>) -> Table<'py> {
+        Table(self.zeros.bind(py).clone())
+    }
+
+    /// How many updates were made.
+    #[getter]
+    fn updates(&self) -> usize {
+        self.updates
+    }
+
+    /// How many updates were skipped, because their gradient was not finite.
+    #[getter]
+    fn skipped(&self) -> usize {
+        self.skipped
+    }
 }
 
 fn views(arrays: &types::Arrays<'_>) -> PyResult<Inputs> {
@@ -89,6 +146,7 @@ impl Session {
                 signal: Mutex::default(),
                 device: name,
                 precision: precision.name(),
+                columns: Mutex::default(),
             })
         })
     }
@@ -190,7 +248,7 @@ impl Session {
         epoch: u64,
         first_step: u64,
         diagnose: bool,
-    ) -> PyResult<types::Arrays<'py>> {
+    ) -> PyResult<Records> {
         self.signalled()?;
         let views = views(&inputs)?;
         let weight = weight_view(sample_weight.as_ref())?;
@@ -205,16 +263,15 @@ impl Session {
                 first_step,
                 diagnose,
             };
-            let records = session.train(&views, &chunk, interrupt)?;
-            done = Some((records, session.trained()?.len()));
+            done = Some(session.train(&views, &chunk, interrupt)?);
             Ok(())
         });
-        let Some((records, parameters)) = done else {
+        let Some(records) = done else {
             return Err(outcome.expect_err("nothing was done"));
         };
         // Of work that succeeded, the only error is a signal's.
         *lock(&self.signal) = outcome.err();
-        records_dict(py, records, parameters)
+        self.told(py, records, [epoch, first_step])
     }
 
     /// Trains like `train`, once over the rows, and tells how long the whole took and of each operation: phase, place in the
@@ -257,10 +314,15 @@ impl Session {
         Ok(self.run(py, |session, _| Ok(session.take_diagnosis()))?.map(finding))
     }
 
-    /// Closes an open accumulation group with an update and returns its record; None if there is none.
-    fn flush<'py>(&self, py: Python<'py>, learning_rate: f64) -> PyResult<Option<types::Arrays<'py>>> {
+    /// Closes an open accumulation group with an update and returns its gradient norm, its update ratio, whether it was made, and
+    /// a row as of `Records.movements`; None if there is none.
+    fn flush<'py>(&self, py: Python<'py>, learning_rate: f64) -> PyResult<Option<(f64, f64, bool, Table<'py>)>> {
         let update = self.run(py, |session, _| session.flush(learning_rate))?;
-        update.map(|update| update_dict(py, update)).transpose()
+        let told = |update: Update| {
+            let movements = movements(py, &update.parameters, [1, update.parameters.len()])?;
+            Ok((update.gradient_norm, update.update_ratio, update.finite, Table(movements)))
+        };
+        update.map(told).transpose()
     }
 
     /// Weighted means of the loss and the metrics over all rows.
@@ -336,77 +398,64 @@ fn finding(diagnosis: Diagnosis) -> Finding {
     (epoch, step, origin.name(), name, scope, count, elements, row)
 }
 
-fn column(py: Python<'_>, values: Vec<f64>) -> Array<'_> {
-    Array(PyArray1::from_vec(py, values).as_untyped().clone())
+fn table(py: Python<'_>, values: Vec<f64>, shape: [usize; 2]) -> PyResult<Bound<'_, PyArray2<f64>>> {
+    PyArray1::from_vec(py, values).reshape(shape)
 }
 
-fn matrix(py: Python<'_>, values: Vec<f64>, shape: [usize; 2]) -> PyResult<Array<'_>> {
-    Ok(Array(PyArray1::from_vec(py, values).reshape(shape)?.as_untyped().clone()))
+/// What updates did to each parameter: a row an update, two columns a parameter.
+fn movements<'py>(py: Python<'py>, rows: &[Movement], shape: [usize; 2]) -> PyResult<Bound<'py, PyArray2<f64>>> {
+    let values = rows.iter().flat_map(|movement| [movement.gradient_norm, movement.update_ratio]);
+    table(py, values.collect(), [shape[0], 2 * shape[1]])
 }
 
-/// What updates did to each parameter: a row an update, a column a parameter.
-fn movements<'py>(py: Python<'py>, rows: &[Movement], shape: [usize; 2]) -> PyResult<[(String, Array<'py>); 2]> {
-    let table = |value: fn(&Movement) -> f64| matrix(py, rows.iter().map(value).collect(), shape);
-    Ok([
-        ("parameters.gradient_norm".to_owned(), table(|movement| movement.gradient_norm)?),
-        ("parameters.update_ratio".to_owned(), table(|movement| movement.update_ratio)?),
-    ])
+/// Zeros among the activations: the micro-batches that were looked at, a row each, two columns a layer.
+fn zeros<'py>(py: Python<'py>, seen: &[(usize, Vec<Zeros>)]) -> PyResult<Bound<'py, PyArray2<f64>>> {
+    let layers = seen.first().map_or(0, |(_, layers)| layers.len());
+    let values = seen.iter().flat_map(|(_, layers)| layers).flat_map(|zeros| [zeros.fraction, zeros.dead]);
+    table(py, values.collect(), [seen.len(), 2 * layers])
 }
 
-/// Zeros among the activations: the micro-batches that were looked at, a row each, a column a layer.
-fn activations(py: Python<'_>, seen: Vec<(usize, Vec<Zeros>)>) -> PyResult<[(String, Array<'_>); 3]> {
-    let columns = seen.first().map_or(0, |(_, layers)| layers.len());
-    let table = |value: fn(&Zeros) -> f64| {
-        let values = seen.iter().flat_map(|(_, layers)| layers.iter().map(value)).collect();
-        matrix(py, values, [seen.len(), columns])
-    };
-    let steps = seen.iter().map(|(step, _)| *step as f64).collect();
-    Ok([
-        ("activations.zeros".to_owned(), table(|zeros| zeros.fraction)?),
-        ("activations.dead".to_owned(), table(|zeros| zeros.dead)?),
-        ("activations.batch".to_owned(), column(py, steps)),
-    ])
-}
-
-fn update_dict(py: Python<'_>, update: Update) -> PyResult<types::Arrays<'_>> {
-    let Update { gradient_norm, update_ratio, finite, parameters } = update;
-    let columns = parameters.len();
-    let mut all: BTreeMap<String, Array<'_>> = movements(py, &parameters, [1, columns])?.into();
-    all.insert("gradient_norm".to_owned(), column(py, vec![gradient_norm]));
-    all.insert("update_ratio".to_owned(), column(py, vec![update_ratio]));
-    all.insert("finite".to_owned(), Array(PyArray1::from_vec(py, vec![finite]).as_untyped().clone()));
-    Ok(Named(all))
-}
-
-fn records_dict(py: Python<'_>, records: Records, parameters: usize) -> PyResult<types::Arrays<'_>> {
-    let Records {
-        learning_rate,
-        loss_scale,
-        loss,
-        weight,
-        gradient_norm,
-        update_ratio,
-        finite,
-        parameters: rows,
-        activations: seen,
-        metrics,
-    } = records;
-    let mut all: BTreeMap<String, Array<'_>> =
-        metrics.into_iter().map(|(name, means)| (name, column(py, means))).collect();
-    all.extend(movements(py, &rows, [loss.len(), parameters])?);
-    all.extend(activations(py, seen)?);
-    for (name, values) in [
-        ("learning_rate", learning_rate),
-        ("loss", loss),
-        ("weight", weight),
-        ("gradient_norm", gradient_norm),
-        ("update_ratio", update_ratio),
-    ] {
-        all.insert(name.to_owned(), column(py, values));
+impl Session {
+    /// Records of a piece that began at an epoch and a step.
+    fn told(&self, py: Python<'_>, records: trainer::Records, at: [u64; 2]) -> PyResult<Records> {
+        let count = records.loss.len();
+        let parameters = records.parameters.len() / count.max(1);
+        let finite: Vec<f64> = records.finite.iter().map(|&finite| f64::from(u8::from(finite))).collect();
+        let [epoch, first] = at.map(|number| number as f64);
+        let places = [vec![epoch; count], (0..count).map(|step| first + step as f64).collect()];
+        let mut columns: Vec<(&str, &[f64])> = vec![("weight", &records.weight), ("loss", &records.loss)];
+        columns.extend(records.metrics.iter().map(|(name, means)| (&**name, &**means)));
+        columns.extend([
+            ("epoch", &*places[0]),
+            ("step", &*places[1]),
+            ("learning_rate", &*records.learning_rate),
+            ("gradient_norm", &*records.gradient_norm),
+            ("update_ratio", &*records.update_ratio),
+            ("finite", &*finite),
+        ]);
+        if !records.loss_scale.is_empty() {
+            columns.push(("loss_scale", &records.loss_scale));
+        }
+        let rows = (0..count).flat_map(|row| columns.iter().map(move |(_, column)| column[row])).collect();
+        let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
+        Ok(Records {
+            columns: self.columns(py, &names)?,
+            rows: table(py, rows, [count, columns.len()])?.unbind(),
+            movements: movements(py, &records.parameters, [count, parameters])?.unbind(),
+            zeros: zeros(py, &records.activations)?.unbind(),
+            updates: records.updates,
+            skipped: records.finite.iter().filter(|finite| !**finite).count(),
+        })
     }
-    if !loss_scale.is_empty() {
-        all.insert("loss_scale".to_owned(), column(py, loss_scale));
+
+    /// The names as a tuple: that of the last records if they are the same, which tells so at once.
+    fn columns(&self, py: Python<'_>, names: &[&str]) -> PyResult<Py<PyTuple>> {
+        let mut last = lock(&self.columns);
+        if let Some(known) = &*last
+            && known.bind(py).extract::<Vec<PyBackedStr>>()? == names
+        {
+            return Ok(known.clone_ref(py));
+        }
+        Ok(last.insert(PyTuple::new(py, names)?.unbind()).clone_ref(py))
     }
-    all.insert("finite".to_owned(), Array(PyArray1::from_vec(py, finite).as_untyped().clone()));
-    Ok(Named(all))
 }

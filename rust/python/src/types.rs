@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use numpy::{PyArray1, PyReadonlyArray1, PyUntypedArray};
+use numpy::{PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::conversion::FromPyObjectOwned;
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::inspect::{PyStaticConstant, PyStaticExpr};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping, PyTuple};
@@ -79,6 +79,65 @@ impl<'py, T: Number> IntoPyObject<'py> for Numbers<T> {
 
     fn into_pyobject(self, py: Python<'py>) -> Result<Self::Output, Self::Error> {
         Ok(PyArray1::from_vec(py, self.0))
+    }
+}
+
+/// Rows of numbers, one behind the other.
+#[derive(Debug)]
+pub struct Rows<'py>(PyReadonlyArray2<'py, f64>);
+
+impl Rows<'_> {
+    /// The numbers of a row.
+    pub fn width(&self) -> usize {
+        self.0.as_array().ncols()
+    }
+
+    /// All numbers.
+    pub fn values(&self) -> &[f64] {
+        self.0.as_slice().expect("checked when it came")
+    }
+}
+
+impl<'py> FromPyObject<'_, 'py> for Rows<'py> {
+    type Error = PyErr;
+    const INPUT_TYPE: PyStaticExpr = array_of(&f64::HINT);
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        let array: PyReadonlyArray2<'py, f64> = object.extract()?;
+        if array.is_c_contiguous() {
+            return Ok(Self(array));
+        }
+        Err(PyValueError::new_err("expected rows of numbers that lie one behind the other"))
+    }
+}
+
+/// Rows of numbers that come out.
+#[derive(Debug)]
+pub struct Table<'py>(pub Bound<'py, PyArray2<f64>>);
+
+impl<'py> IntoPyObject<'py> for Table<'py> {
+    type Target = PyArray2<f64>;
+    type Output = Bound<'py, PyArray2<f64>>;
+    type Error = std::convert::Infallible;
+    const OUTPUT_TYPE: PyStaticExpr = array_of(&f64::HINT);
+
+    fn into_pyobject(self, _: Python<'py>) -> Result<Self::Output, Self::Error> {
+        Ok(self.0)
+    }
+}
+
+/// A tuple of names.
+#[derive(Debug)]
+pub struct Names<'py>(pub Bound<'py, PyTuple>);
+
+impl<'py> IntoPyObject<'py> for Names<'py> {
+    type Target = PyTuple;
+    type Output = Bound<'py, PyTuple>;
+    type Error = std::convert::Infallible;
+    const OUTPUT_TYPE: PyStaticExpr = type_hint_subscript!(type_hint_identifier!("builtins", "tuple"), STR, ELLIPSIS);
+
+    fn into_pyobject(self, _: Python<'py>) -> Result<Self::Output, Self::Error> {
+        Ok(self.0)
     }
 }
 

@@ -1,12 +1,15 @@
 //! What stands before the elements in a file: JSON that says where each array lies, and the checksums.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use safetensors::tensor::{Dtype, Metadata, TensorInfo, TensorView};
+use safetensors::tensor::{Dtype, TensorInfo, TensorView};
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::StoredArray;
+use super::uncached::copy_past_caches;
 use crate::{Error, Result};
 
 /// Metadata keys of checksums start with this.
@@ -61,8 +64,9 @@ impl<'a> Item<'a> {
         Ok(Self { name, kind, dtype, shape: &array.shape, bytes: &array.bytes, checksum: None })
     }
 
-    fn checksum(&self) -> String {
-        self.checksum.map_or_else(|| checksum(self.name, self.kind, self.shape, self.bytes), str::to_owned)
+    fn checksum(&self) -> Cow<'a, str> {
+        let found = || checksum(self.name, self.kind, self.shape, self.bytes).into();
+        self.checksum.map_or_else(found, Cow::Borrowed)
     }
 
     /// Copies the elements and returns their checksum, each of them read once.
@@ -72,8 +76,8 @@ impl<'a> Item<'a> {
 
         let mut hash = begun(self.name, self.kind, self.shape);
         for (to, from) in to.chunks_mut(PIECE).zip(self.bytes.chunks(PIECE)) {
-            to.copy_from_slice(from);
-            hash.update(to);
+            hash.update(from);
+            copy_past_caches(to, from);
         }
         told(&hash)
     }
@@ -107,17 +111,18 @@ impl Header {
         metadata: &BTreeMap<String, String>,
         filled: impl FnOnce(usize) -> usize,
     ) -> Result<Self> {
-        let mut all: HashMap<String, String> = metadata.clone().into_iter().collect();
-        all.extend(items.iter().map(|item| (format!("{CHECKSUM}{}", item.name), item.checksum())));
-        all.insert(METADATA_CHECKSUM.to_owned(), metadata_checksum(&all));
-        let refused = |error: String| Error::value(format!("the file's header: {error}"));
-        let header = Metadata::new(Some(all), infos(items)).map_err(|error| refused(error.to_string()))?;
+        let checksums = items.iter().map(|item| (format!("{CHECKSUM}{}", item.name).into(), item.checksum()));
+        let mut all: Pairs<'_> = metadata.iter().map(|(key, value)| (key.into(), value.into())).collect();
+        all.extend(checksums);
+        let checksum = metadata_checksum(&all);
+        all.insert(METADATA_CHECKSUM.into(), checksum.into());
         let mut text = vec![0; size_of::<u64>()];
-        serde_json::to_writer(&mut text, &header).map_err(|error| refused(error.to_string()))?;
+        serde_json::to_writer(&mut text, &Index { metadata: &all, items }).expect("text in memory");
         let length = filled(text.len());
         let told = length - size_of::<u64>();
         if told > MAX_HEADER {
-            return Err(refused(format!("{told} bytes are more than the format's {MAX_HEADER}")));
+            let error = format!("the file's header: {told} bytes are more than the format's {MAX_HEADER}");
+            return Err(Error::value(error));
         }
         text[..size_of::<u64>()].copy_from_slice(&(told as u64).to_le_bytes());
         Ok(Self { text, length })
@@ -137,15 +142,28 @@ impl Header {
     }
 }
 
-fn infos(items: &[Item<'_>]) -> Vec<(String, TensorInfo)> {
-    let mut end = 0;
-    let info = |item: &Item<'_>| {
-        let start = end;
-        end += item.bytes.len();
-        let info = TensorInfo { dtype: item.dtype, shape: item.shape.to_vec(), data_offsets: (start, end) };
-        (item.name.to_owned(), info)
-    };
-    items.iter().map(info).collect()
+/// Metadata, sorted by its keys.
+pub(super) type Pairs<'a> = BTreeMap<Cow<'a, str>, Cow<'a, str>>;
+
+/// The text of a header, as safetensors describes it.
+struct Index<'a> {
+    metadata: &'a Pairs<'a>,
+    items: &'a [Item<'a>],
+}
+
+impl Serialize for Index<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.items.len() + 1))?;
+        map.serialize_entry("__metadata__", self.metadata)?;
+        let mut end = 0;
+        for item in self.items {
+            let start = end;
+            end += item.bytes.len();
+            let info = TensorInfo { dtype: item.dtype, shape: item.shape.to_vec(), data_offsets: (start, end) };
+            map.serialize_entry(item.name, &info)?;
+        }
+        map.end()
+    }
 }
 
 pub(super) fn checksum(name: &str, dtype: &str, shape: &[usize], bytes: &[u8]) -> String {
@@ -165,12 +183,13 @@ fn told(hash: &Xxh3) -> String {
     format!("{:032x}", hash.digest128())
 }
 
-pub(super) fn metadata_checksum(metadata: &HashMap<String, String>) -> String {
+pub(super) fn metadata_checksum(metadata: &Pairs<'_>) -> String {
     let mut hash = Xxh3::new();
-    let sorted: BTreeMap<_, _> = metadata.iter().collect();
-    for (key, value) in sorted {
+    for (key, value) in metadata {
         // Lengths first, so that no two sets of pairs read alike.
-        hash.update(format!("{} {} {key}{value}", key.len(), value.len()).as_bytes());
+        hash.update(format!("{} {} ", key.len(), value.len()).as_bytes());
+        hash.update(key.as_bytes());
+        hash.update(value.as_bytes());
     }
     told(&hash)
 }

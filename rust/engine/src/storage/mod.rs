@@ -1,7 +1,7 @@
 //! Files: safetensors with a checksum per tensor, whole or absent.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -18,7 +18,7 @@ mod rotation;
 mod staged;
 mod uncached;
 
-use header::{CHECKSUM, DTYPES, Header, METADATA_CHECKSUM, WIDEST, checksum, items, metadata_checksum};
+use header::{CHECKSUM, DTYPES, Header, METADATA_CHECKSUM, Pairs, WIDEST, checksum, items, metadata_checksum};
 pub use rotation::Rotation;
 pub use staged::Staged;
 use uncached::Uncached;
@@ -80,17 +80,18 @@ pub fn read(path: &Path) -> Result<(BTreeMap<String, StoredArray<'static>>, BTre
     let damaged = |what: String| Error::value(format!("{}: {what}", path.display()));
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| damaged(error.to_string()))?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(|error| damaged(error.to_string()))?;
-    let mut metadata: HashMap<String, String> = header.metadata().clone().unwrap_or_default();
+    let mut metadata: Pairs<'_> =
+        header.metadata().iter().flatten().map(|(key, value)| (key.into(), value.into())).collect();
     // Files of other tools have none; a file that has some has all.
     let expected = metadata.remove(METADATA_CHECKSUM);
     let checked = expected.is_some() || metadata.keys().any(|key| key.starts_with(CHECKSUM));
-    if checked && expected != Some(metadata_checksum(&metadata)) {
+    if checked && expected.as_deref() != Some(&*metadata_checksum(&metadata)) {
         return Err(damaged("the file is damaged: the checksum of its metadata disagrees".to_owned()));
     }
     let mut arrays = BTreeMap::new();
     for (name, view) in tensors.iter() {
         let array = stored(view).ok_or_else(|| damaged(format!("{name}: unknown element type")))?;
-        let expected = metadata.remove(&format!("{CHECKSUM}{name}"));
+        let expected = metadata.remove(&*format!("{CHECKSUM}{name}"));
         if expected.is_some_and(|sum| sum != checksum(name, &array.dtype, &array.shape, &array.bytes)) {
             return Err(damaged(format!("the file is damaged: the checksum of {name:?} disagrees")));
         }
@@ -99,7 +100,7 @@ pub fn read(path: &Path) -> Result<(BTreeMap<String, StoredArray<'static>>, BTre
     if let Some(key) = metadata.keys().find(|key| key.starts_with(CHECKSUM)) {
         return Err(damaged(format!("the file is damaged: {:?} is missing", &key[CHECKSUM.len()..])));
     }
-    Ok((arrays, metadata.into_iter().collect()))
+    Ok((arrays, metadata.into_iter().map(|(key, value)| (key.into_owned(), value.into_owned())).collect()))
 }
 
 fn stored(view: TensorView<'_>) -> Option<StoredArray<'static>> {

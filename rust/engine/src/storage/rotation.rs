@@ -167,7 +167,7 @@ mod tests {
             let outdated = outdated.map(|outdated| self.path(outdated));
             let mut staged = Staged::default();
             let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
-            staged.fill(&arrays(number, length), &pool).expect("filled");
+            staged.fill(&arrays(number, length), &pool, || ()).expect("filled");
             self.rotation
                 .write(&path, &mut staged, &BTreeMap::new(), &BTreeMap::new(), outdated.as_deref())
                 .expect("written");

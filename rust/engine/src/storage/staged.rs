@@ -10,6 +10,7 @@ use safetensors::tensor::Dtype;
 use super::StoredArray;
 use super::blocks::{BLOCK, Blocks};
 use super::header::{Header, Item, WIDEST, items, sort};
+use super::uncached::copy_past_caches;
 use crate::{Error, Result};
 
 /// Room for the beginning of the first file; later ones have twice what the one before took.
@@ -53,16 +54,22 @@ impl Default for Staged {
 }
 
 impl Staged {
-    /// Copies arrays, in place of those that were here, on this thread and those of a pool.
-    pub fn fill(&mut self, arrays: &BTreeMap<String, StoredArray<'_>>, pool: &ThreadPool) -> Result<()> {
+    /// Copies arrays, in place of those that were here, on this thread and those of a pool; this one does something else first,
+    /// and returns what comes of it.
+    pub fn fill<T>(
+        &mut self,
+        arrays: &BTreeMap<String, StoredArray<'_>>,
+        pool: &ThreadPool,
+        first: impl FnOnce() -> T,
+    ) -> Result<T> {
         let items = items(arrays)?;
         let length: usize = items.iter().map(|item| item.bytes.len()).sum();
         let end = (self.room + length.next_multiple_of(WIDEST)).next_multiple_of(BLOCK);
         self.memory.reserve(end);
         let start = end - length.next_multiple_of(WIDEST);
-        let checksums = copy(&mut self.memory[start..start + length], &items, pool);
+        let (checksums, made) = copy(&mut self.memory[start..start + length], &items, pool, first);
         self.arrays = placed(&items, checksums, start);
-        Ok(())
+        Ok(made)
     }
 
     /// Gives the pieces of a file of these arrays and more to a writer: all in one piece if that can be.
@@ -171,16 +178,21 @@ impl Job<'_> {
     fn run(self) {
         match self {
             Self::Whole(to, item, checksum) => *checksum = Some(item.copy(to)),
-            Self::Piece(to, from) => to.copy_from_slice(from),
+            Self::Piece(to, from) => copy_past_caches(to, from),
         }
     }
 }
 
 /// Copies the elements one after another; the checksums of those that are copied by one thread.
-fn copy(to: &mut [u8], items: &[Item<'_>], pool: &ThreadPool) -> Vec<Option<String>> {
+fn copy<T>(
+    to: &mut [u8],
+    items: &[Item<'_>],
+    pool: &ThreadPool,
+    first: impl FnOnce() -> T,
+) -> (Vec<Option<String>>, T) {
     let (shares, mut checksums) = (to.len() / SHARE, vec![None; items.len()]);
-    run(jobs(to, items, &mut checksums), shares, pool);
-    checksums
+    let made = run(jobs(to, items, &mut checksums), shares, pool, first);
+    (checksums, made)
 }
 
 fn jobs<'a>(mut to: &'a mut [u8], items: &'a [Item<'_>], checksums: &'a mut [Option<String>]) -> Vec<Job<'a>> {
@@ -197,9 +209,9 @@ fn jobs<'a>(mut to: &'a mut [u8], items: &'a [Item<'_>], checksums: &'a mut [Opt
     jobs
 }
 
-/// This thread begins at once, while the others wake up, as many as there is work for.
-fn run(jobs: Vec<Job<'_>>, shares: usize, pool: &ThreadPool) {
-    let helpers = shares.min(jobs.len()).min(pool.current_num_threads()).saturating_sub(1);
+/// Wakes others up, as many as there is work for, and helps them when it has done what comes first.
+fn run<T>(jobs: Vec<Job<'_>>, shares: usize, pool: &ThreadPool, first: impl FnOnce() -> T) -> T {
+    let helpers = shares.min(jobs.len()).min(pool.current_num_threads().saturating_sub(1));
     let left = Mutex::new(jobs);
     let next = || left.lock().unwrap_or_else(PoisonError::into_inner).pop();
     let work = || {
@@ -209,8 +221,10 @@ fn run(jobs: Vec<Job<'_>>, shares: usize, pool: &ThreadPool) {
     };
     pool.in_place_scope(|scope| {
         (0..helpers).for_each(|_| scope.spawn(|_| work()));
+        let made = first();
         work();
-    });
+        made
+    })
 }
 
 #[cfg(test)]
@@ -275,7 +289,7 @@ mod tests {
             for (number, (copied, added, text)) in files.into_iter().enumerate() {
                 let path = folder.path().join(number.to_string());
                 let (mut all, added, metadata) = (arrays("a", &copied), arrays("b", &added), metadata(text));
-                staged.fill(&all, &pool).expect("filled");
+                staged.fill(&all, &pool, || ()).expect("filled");
                 // A second file of the same copy is the same.
                 for _ in 0..2 {
                     rotation.write(&path, &mut staged, &added, &metadata, None).expect("written");
@@ -293,7 +307,7 @@ mod tests {
         let (mut staged, mut rotation) = (Staged::default(), Rotation::default());
         let path = folder.path().join("x");
         let mut length = |count: usize| {
-            staged.fill(&arrays("a", &[(11, 1_200_000), (8, 3)]), &pool()).expect("filled");
+            staged.fill(&arrays("a", &[(11, 1_200_000), (8, 3)]), &pool(), || ()).expect("filled");
             rotation.write(&path, &mut staged, &arrays("b", &[(12, count)]), &metadata(9), None).expect("written");
             fs::metadata(&path).expect("the file").len() as usize
         };
@@ -309,14 +323,14 @@ mod tests {
         let (mut staged, mut rotation, path) = (Staged::default(), Rotation::default(), folder.path().join("x"));
         let mut source = arrays("a", &[(11, 10)]);
         let before = source.clone();
-        staged.fill(&source, &pool()).expect("filled");
+        staged.fill(&source, &pool(), || ()).expect("filled");
         source.values_mut().for_each(|array| array.bytes.to_mut().fill(9));
         rotation.write(&path, &mut staged, &Arrays::new(), &metadata(0), None).expect("written");
         assert!(read(&path).expect("read").0 == before);
         assert!(rotation.write(&path, &mut staged, &before, &metadata(0), None).is_err());
         let mut bad = before.clone();
         bad.values_mut().for_each(|array| array.shape = vec![11]);
-        assert!(staged.fill(&bad, &pool()).is_err());
+        assert!(staged.fill(&bad, &pool(), || ()).is_err());
         assert!(read(&path).expect("read").0 == before);
     }
 }

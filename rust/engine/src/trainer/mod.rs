@@ -127,6 +127,8 @@ pub struct Records {
     pub activations: Vec<(usize, Vec<Zeros>)>,
     /// The weighted means of the metrics.
     pub metrics: BTreeMap<String, Vec<f64>>,
+    /// How many updates were made.
+    pub updates: usize,
 }
 
 impl Session {

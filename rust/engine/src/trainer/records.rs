@@ -41,6 +41,7 @@ impl Records {
             parameters: Vec::with_capacity(batches * parameters),
             activations: Vec::new(),
             metrics: outputs.metrics.iter().map(|(name, _)| (metric(name), series())).collect(),
+            updates: 0,
         }
     }
 
@@ -51,6 +52,7 @@ impl Records {
         self.gradient_norm.push(update.map_or(f64::NAN, |update| update.gradient_norm));
         self.update_ratio.push(update.map_or(f64::NAN, |update| update.update_ratio));
         self.finite.push(update.is_none_or(|update| update.finite));
+        self.updates += usize::from(update.is_some_and(|update| update.finite));
         match update {
             Some(update) => self.parameters.extend_from_slice(&update.parameters),
             None => self.parameters.extend(std::iter::repeat_n(Movement::NONE, parameters)),
