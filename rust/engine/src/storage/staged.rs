@@ -13,8 +13,8 @@ use super::header::{Header, Item, WIDEST, items, sort};
 use super::uncached::copy_past_caches;
 use crate::{Error, Result};
 
-/// Room for the beginning of the first file; later ones have twice what the one before took.
-const ROOM: usize = 1 << 18;
+/// Room for the beginning of the first file, with ten thousand steps in its history; later ones have twice what the one before took.
+const ROOM: usize = 1 << 20;
 
 /// Copied by one thread in several times the time that it takes to wake up another.
 const SHARE: usize = 1 << 20;
