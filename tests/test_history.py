@@ -1,5 +1,8 @@
 """The history as figures, table and curves."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -64,6 +67,24 @@ def test_what_was_loaded_takes_the_place_of_as_many_epochs():
         one.state()
     history.load_state(other.state())
     assert history.state()["epochs"]["history"]["values"].tolist() == [[2.0, 99.0]]
+
+
+def test_a_history_is_pickled_whatever_its_metrics_are_made_of(digits):
+    class Twice(bn.metrics.Metric):
+        def columns(self, target, prediction):
+            return {"right": bn.ops.cast(bn.ops.equal(bn.ops.argmax(prediction), target), "float")}
+
+        def finish(self, sums):
+            return 2.0 * sums["right"] / sums["weight"]
+
+    model = bn.Sequential([bn.layers.Dense(10)])
+    model.compile("cross_entropy", "adam", metrics=["accuracy", Twice("twice")])
+    history = model.fit(*digits, epochs=2, verbose=0)
+    np.testing.assert_allclose(history.steps["twice"], 2 * history.steps["accuracy"])
+    for again in (pickle.loads(pickle.dumps(history)), copy.deepcopy(history)):
+        assert again.history == history.history
+        assert again.steps.keys() == history.steps.keys()
+        assert all(np.array_equal(again.steps[name], column) for name, column in history.steps.items())
 
 
 def test_the_best_epoch():

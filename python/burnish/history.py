@@ -183,6 +183,13 @@ class History:
         self._parts = [] if rows is None else [_Part(Columns(names, rows), metrics)]
         self._kept = None, {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the attributes, metrics finished: what makes them may be functions, which cannot be pickled."""
+        plain = History()
+        if self._parts:
+            plain.add_steps(self.steps)
+        return {**vars(self), "_parts": plain._parts}
+
     def to_pandas(self) -> Any:
         """Return the epochs as a `pandas.DataFrame` indexed by epoch."""
         pd: Any = required("pandas", "pandas")
