@@ -69,6 +69,24 @@ def test_what_was_loaded_takes_the_place_of_as_many_epochs():
     assert history.state()["epochs"]["history"]["values"].tolist() == [[2.0, 99.0]]
 
 
+def test_metrics_that_another_model_would_finish_otherwise_are_stored_finished():
+    class Scaled:
+        def __init__(self, factor):
+            self.name, self.columns, self.logged, self.factor = "scaled", {"x": "x"}, True, factor
+
+        def finished(self, means, weight):
+            return self.factor * means["x"]
+
+    history, names = bn.History(), ("weight", "loss", "metric.x", "epoch", "step")
+    mine = [Scaled(2.0)]
+    history.add_rows(names, np.arange(10.0).reshape(2, 5), mine)
+    assert history.steps["scaled"].tolist() == [4.0, 14.0]
+    for stored, loaded in ((mine, mine), ([Scaled(3.0)], [Scaled(3.0)])):
+        again = bn.History()
+        again.load_state(history.state(stored), loaded)
+        assert again.steps["scaled"].tolist() == [4.0, 14.0]
+
+
 def test_a_history_is_pickled_whatever_its_metrics_are_made_of(digits):
     class Twice(bn.metrics.Metric):
         def columns(self, target, prediction):

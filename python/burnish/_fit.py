@@ -145,7 +145,7 @@ class Run:
         self.step = 0  # batches done since the run's start, whatever was resumed in between
         self._counted: int | None = None  # batches of this epoch in step, means and history, while batches are trained
         self._warned = False
-        self._told: tuple[Runtime | None, dict[str, Any]] = None, {}  # what `state` last said of a runtime
+        self._told: dict[str, Any] = {}  # what `state` last said of the runtime
         self._meter, self._monitor = Meter(), EpochMonitor()
         self._clock = Clock()
         self._logs: dict[str, float] = {}
@@ -188,7 +188,7 @@ class Run:
 
         A part that has not changed is the object of the last time. Model and callbacks are kept beside it.
         """
-        history = self.history.state()
+        history = self.history.state(self.runtime.built.reported)
         now = {
             "epoch": self.epoch,
             "step": self.step,
@@ -206,11 +206,10 @@ class Run:
         return {"fixed": self._fixed(), "epochs": history["epochs"], "now": now}
 
     def _fixed(self) -> dict[str, Any]:
-        runtime = self.runtime
-        if self._told[0] is not runtime:
-            fixed = {"digest": runtime.digest, "settings": self.settings, "device": runtime.session.device}
-            self._told = runtime, fixed
-        return self._told[1]
+        digest, device = self.runtime.digest, self.runtime.session.device
+        if (self._told.get("digest"), self._told.get("device")) != (digest, device):
+            self._told = {"digest": digest, "settings": self.settings, "device": device}
+        return self._told
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from such a state, the model's position being there already."""

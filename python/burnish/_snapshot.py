@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Folder", "Snapshot", "Stored", "checkpoints_in", "read"]
 
 DOCUMENT = "burnish.run"
-VERSION = 1
+VERSION = 2
 SUFFIX = ".safetensors"
 _CALLBACKS = f"{RUN}callbacks"
 _NAME = re.compile(r"epoch-(\d+)-step-(\d+)" + re.escape(SUFFIX))

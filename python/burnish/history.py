@@ -145,15 +145,16 @@ class History:
             values = {"gradient_norm": gradient_norm, "update_ratio": update_ratio, "finite": finite}
             self._parts[-1].rows.set_last(values)
 
-    def state(self) -> dict[str, Any]:
+    def state(self, metrics: Sequence[Reported] = ()) -> dict[str, Any]:
         """Return everything, columns of numbers as arrays, for a checkpoint; it stays as it is when this one grows.
 
-        "epochs" is the object of the last time if nothing has been added to it.
+        "epochs" is the object of the last time if nothing has been added to it. Metrics in "steps" are finished, unless
+        `load_state` will be given those that they were recorded with.
         """
-        return {"epochs": self._epochs(), "steps": self._of_steps()}
+        return {"epochs": self._epochs(), "steps": self._of_steps(metrics)}
 
-    def _of_steps(self) -> dict[str, Any]:
-        if len(self._parts) == 1:
+    def _of_steps(self, metrics: Sequence[Reported]) -> dict[str, Any]:
+        if len(self._parts) == 1 and (self._parts[0].metrics is metrics or self._parts[0].metrics == metrics):
             rows = self._parts[0].rows
             return {"names": rows.names, "rows": rows.read()}
         steps = self.steps

@@ -14,7 +14,7 @@ use pyo3::types::PyBytes;
 
 use crate::door::{enter, lock};
 use crate::session::Session;
-use crate::threads::pool;
+use crate::threads::{forked, pool};
 use crate::types::{Array, Arrays, Named};
 
 /// Writes a safetensors file, a checksum per tensor, whole or absent whatever happens.
@@ -55,12 +55,15 @@ impl Rotation {
     ) -> PyResult<Staged> {
         let mut copy = Copy { state: lock(&self.free).pop().unwrap_or_default(), free: Arc::clone(&self.free) };
         let lent = lent(&arrays)?;
+        // In a forked child `enter` goes to another thread, where no signal reaches Python.
+        let known = forked().then(|| Others::new(&others));
         let (stored, others) = (stored(py, &lent), others.unbind());
         let others = enter(py, || {
             let state = session.lock().whole_state(prefix)?;
             let state = state.iter().map(|(name, tensor)| Ok((name.clone(), StoredArray::of(tensor)?)));
             let all: Result<BTreeMap<_, _>> = state.chain(stored.into_iter().map(Ok)).collect();
-            copy.state.fill(&all?, &pool(), || Python::attach(|py| Others::new(others.bind(py))))
+            let others = || known.unwrap_or_else(|| Python::attach(|py| Others::new(others.bind(py))));
+            copy.state.fill(&all?, &pool(), others)
         })??;
         Ok(Staged { copy: Mutex::new(copy), others })
     }

@@ -3,7 +3,6 @@
 use bytemuck::Pod;
 
 use super::gemm::{Matrix, gemm, gemm_serial};
-use crate::memory::Block;
 use crate::tensor::{Element, Real};
 
 /// An element of a matrix on the `cpu` device.
@@ -25,9 +24,6 @@ pub trait Factor: Element + Pod + Send + Sync {
 
     /// Exact.
     fn widened(self) -> Self::Sum;
-
-    /// Sums in this type.
-    fn rounded(sums: Block<Self::Sum>) -> Block<Self>;
 }
 
 macro_rules! factor {
@@ -58,10 +54,6 @@ macro_rules! factor {
             #[inline(always)]
             fn widened(self) -> Self {
                 self
-            }
-
-            fn rounded(sums: Block<Self>) -> Block<Self> {
-                sums
             }
         }
     };

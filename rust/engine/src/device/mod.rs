@@ -138,7 +138,7 @@ impl Device {
         matches!(self.0, DispatchDevice::Flex(_))
     }
 
-    /// Whether it stores a floating-point type and computes in it (on the `cpu` device 16 bits are storage alone).
+    /// Whether it stores a floating-point type and computes in it (on the `cpu` device 16 bits are storage, but for some products).
     pub fn supports(&self, dtype: DType) -> bool {
         match &self.0 {
             DispatchDevice::Flex(_) => true,

@@ -204,22 +204,22 @@ fn forward<E: Factor>(activation: Activation, inputs: Tensors) -> Tensor {
         [rows, features, width],
     );
     cpu::for_pieces(&mut y, |_, piece| activation.apply(piece));
-    Tensor::from_block(E::rounded(y), &shape)
+    Tensor::from_block(y, &shape).cast(x.dtype())
 }
 
 fn backward<E: Factor>(inputs: &[Tensor], gradient: Tensor, wanted: &[bool]) -> Gradients {
     let contiguous = |tensor: &Tensor| tensor.clone().contiguous::<E>();
     let (x, kernel, gradient) = (contiguous(&inputs[0]), contiguous(&inputs[1]), contiguous(&gradient));
     let [features, width] = [kernel.shape()[0], kernel.shape()[1]];
-    let rows = rows(&x);
+    let (rows, dtype) = (rows(&x), gradient.dtype());
     let g = Matrix::rows(gradient.elements::<E>(), width);
     let dx = wanted[0].then(|| {
         let kernel = Matrix::rows(kernel.elements::<E>(), width);
-        product(g, kernel.t(), [rows, width, features], &x.shape())
+        product(g, kernel.t(), [rows, width, features], &x.shape()).cast(dtype)
     });
     let dkernel = wanted[1].then(|| {
         let x = Matrix::rows(x.elements::<E>(), features);
-        product(x.t(), g, [features, rows, width], &kernel.shape())
+        product(x.t(), g, [features, rows, width], &kernel.shape()).cast(dtype)
     });
     let mut gradients = smallvec![dx, dkernel];
     if let Some(&wanted) = wanted.get(2) {
@@ -231,5 +231,5 @@ fn backward<E: Factor>(inputs: &[Tensor], gradient: Tensor, wanted: &[bool]) -> 
 fn product<E: Factor>(a: Matrix<'_, E>, b: Matrix<'_, E>, sizes: [usize; 3], shape: &[usize]) -> Tensor {
     let mut out = Block::uninitialised(sizes[0] * sizes[2]);
     E::multiply(&mut out, false, a, b, sizes);
-    Tensor::from_block(E::rounded(out), shape)
+    Tensor::from_block(out, shape)
 }

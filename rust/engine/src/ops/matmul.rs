@@ -71,8 +71,9 @@ impl Operation for Matmul {
     /// `da = g · bᵀ`, `db = aᵀ · g`, summed over what was broadcast
     fn gradient(&self, kept: Kept, gradient: Tensor, wanted: &[bool]) -> Gradients {
         let (a, b) = (&kept.inputs[0], &kept.inputs[1]);
-        let da = wanted[0].then(|| sum_to(product(gradient.clone(), b.clone().transpose()), &a.shape()));
-        let db = wanted[1].then(|| gradient_of_second(a.clone(), &b.shape(), gradient));
+        let dtype = gradient.dtype();
+        let da = wanted[0].then(|| sum_to(sums(gradient.clone(), b.clone().transpose()), &a.shape()).cast(dtype));
+        let db = wanted[1].then(|| gradient_of_second(a.clone(), &b.shape(), gradient).cast(dtype));
         smallvec![da, db]
     }
 }
@@ -105,9 +106,9 @@ fn gradient_of_second(a: Tensor, shape: &[usize], gradient: Tensor) -> Tensor {
     {
         let rows = a.shape()[..a.rank() - 1].iter().product();
         let (a, gradient) = (a.reshape(&[rows, width]), gradient.reshape(&[rows, columns]));
-        return product(a.transpose(), gradient).reshape(shape);
+        return sums(a.transpose(), gradient).reshape(shape);
     }
-    sum_to(product(a.transpose(), gradient), shape)
+    sum_to(sums(a.transpose(), gradient), shape)
 }
 
 fn is_one_matrix(shape: &[usize]) -> bool {
@@ -116,6 +117,12 @@ fn is_one_matrix(shape: &[usize]) -> bool {
 
 /// `a · b`, whose leading axes broadcast.
 fn product(a: Tensor, b: Tensor) -> Tensor {
+    let dtype = a.dtype();
+    sums(a, b).cast(dtype)
+}
+
+/// `a · b` in what its kernel adds up in, for what is summed further and rounded then.
+fn sums(a: Tensor, b: Tensor) -> Tensor {
     match a.dtype() {
         DType::F32 if a.is_cpu() => product_cpu::<f32>(a, b),
         DType::F64 if a.is_cpu() => product_cpu::<f64>(a, b),
@@ -154,14 +161,14 @@ fn product_cpu<E: Factor>(a: Tensor, b: Tensor) -> Tensor {
 fn matrix_product<E: Factor>(a: &Tensor, b: &Tensor, sizes: [usize; 3]) -> Tensor {
     let mut out = Block::uninitialised(sizes[0] * sizes[2]);
     E::multiply(&mut out, false, Stack::<E>::of(a).matrix(0), Stack::of(b).matrix(0), sizes);
-    Tensor::from_block(E::rounded(out), &[sizes[0], sizes[2]])
+    Tensor::from_block(out, &[sizes[0], sizes[2]])
 }
 
 fn batched_product<E: Factor>(a: Stack<E>, b: Stack<E>, batch: usize, sizes: [usize; 3], shape: &[usize]) -> Tensor {
     let size = sizes[0] * sizes[2];
     let mut out = Block::uninitialised(batch * size);
     if size == 0 {
-        return Tensor::from_block(E::rounded(out), shape);
+        return Tensor::from_block(out, shape);
     }
     // Few large products split themselves among the threads; many share them out whole.
     if batch < rayon::current_num_threads() {
@@ -175,7 +182,7 @@ fn batched_product<E: Factor>(a: Stack<E>, b: Stack<E>, batch: usize, sizes: [us
             }
         });
     }
-    Tensor::from_block(E::rounded(out), shape)
+    Tensor::from_block(out, shape)
 }
 
 /// Matrices in a strided tensor, in row-major order of its leading axes.

@@ -1,8 +1,9 @@
 //! Mixed precision: the one place where values are rounded to half precision and widened again.
 //!
 //! What an operation computes in, it says itself ([`Arithmetic`]). Between operations values have the type that they were
-//! rounded to. Where half precision is storage alone (the `cpu` device) an operation gets its inputs widened and its result
-//! rounded: the numbers are those of a processor that multiplies in half precision and sums in 32 bits.
+//! rounded to. Where half precision is storage alone (the `cpu` device, but for [`Operation::has_kernel`]) an operation gets its
+//! inputs widened and its result rounded: the numbers are those of a processor that multiplies in half precision and sums in 32
+//! bits.
 
 use std::collections::HashMap;
 

@@ -69,7 +69,7 @@ where
 }
 
 impl Tensor {
-    /// Whether it is of 16 bits on the `cpu` device, where no kernel computes in these.
+    /// Whether it is of 16 bits on the `cpu` device, where hardly a kernel computes in these.
     pub(crate) fn is_narrow_cpu(&self) -> bool {
         self.is_cpu() && self.dtype().is_half()
     }

@@ -17,7 +17,8 @@ pub(in super::super) fn sum(x: Tensor, axes: &[usize]) -> Tensor {
     match x.dtype() {
         DType::F32 if x.is_cpu() => sum_cpu::<f32>(x, axes, false),
         DType::F64 if x.is_cpu() => sum_cpu::<f64>(x, axes, false),
-        _ => in_float32(x, |x| x.sum_axes(axes)),
+        half if half.is_half() => in_float32(x, |x| sum(x, axes)),
+        _ => x.sum_axes(axes),
     }
 }
 
@@ -26,9 +27,10 @@ pub(in super::super) fn mean(x: Tensor, axes: &[usize]) -> Tensor {
     match x.dtype() {
         DType::F32 if x.is_cpu() => sum_cpu::<f32>(x, axes, true),
         DType::F64 if x.is_cpu() => sum_cpu::<f64>(x, axes, true),
+        half if half.is_half() => in_float32(x, |x| mean(x, axes)),
         _ => {
             let count = elements(&x.shape(), axes);
-            in_float32(x, |x| x.sum_axes(axes).times(1.0 / count as f64))
+            x.sum_axes(axes).times(1.0 / count as f64)
         }
     }
 }
