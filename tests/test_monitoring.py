@@ -118,8 +118,9 @@ def test_weighted_sums_are_numpy_s_wherever_they_are_cut(rows, cut):
 @given(hnp.arrays(np.float64, st.tuples(st.integers(0, 6), st.integers(1, 4)), elements=NUMBERS), st.integers(0, 6))
 def test_sums_of_what_is_finite_are_numpy_s_wherever_they_are_cut(rows, cut):
     start = np.full(rows.shape[1], 0.5), np.arange(rows.shape[1], dtype=np.float64)
-    totals = _burnish.add_finite(np.concatenate(start), rows)
-    first = _burnish.add_finite(np.concatenate(start), rows[:cut])
+    given = np.concatenate(start)
+    totals, first = _burnish.add_finite(given, rows), _burnish.add_finite(given, rows[:cut])
+    assert given.tolist() == [*start[0], *start[1]]
     assert np.array_equal(totals, _burnish.add_finite(first, rows[cut:]))
     sums, counts = totals.reshape(2, -1)
     expected = np.cumsum(np.vstack([start[0], np.where(np.isfinite(rows), rows, 0.0)]), axis=0)[-1]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._structure import Structure, flatten, is_sequence, unflatten
-from .metrics import METRIC, reported
+from .metrics import METRIC, own_names, reported
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,7 +37,7 @@ def evaluate(runtime: Runtime, parts: Iterable[Data], batch_size: int, callbacks
         if each.collected:
             logs[each.name] = each.computed(arrays, arrays["weight"])
         else:
-            logs[each.name] = each.finished(_plain(of_all), of_all["weight"])
+            logs[each.name] = each.finished(own_names(of_all), of_all["weight"])
     callbacks("on_test_end", {name: value for name, value in logs.items() if np.ndim(value) == 0})
     return logs
 
@@ -63,7 +63,7 @@ class _Sums:
             if self._hooked:
                 weight = last.pop("weight")
                 means = {name: total / (weight or 1.0) for name, total in last.items()}
-                metrics = reported(self._runtime.built.reported, _plain(means), weight)
+                metrics = reported(self._runtime.built.reported, own_names(means), weight)
                 self._callbacks("on_test_batch_end", self._batches, {"loss": means["loss"], **metrics})
             self._batches += 1
 
@@ -115,17 +115,13 @@ def _collected(runtime: Runtime, part: Data, batch_size: int) -> dict[str, Array
     return {"weight": _weights(part), **dict(zip(names, arrays, strict=True))}
 
 
-def _plain(means: dict[str, float]) -> dict[str, float]:
-    return {name.removeprefix(METRIC): mean for name, mean in means.items()}
-
-
 def _evaluate_part(runtime: Runtime, part: Data, batch_size: int, callbacks: CallbackList) -> dict[str, float]:
     session = runtime.session
     if callbacks.wants("on_test_batch_begin", "on_test_batch_end"):
         for index, piece in enumerate(_pieces(part, batch_size)):
             callbacks("on_test_batch_begin", index, {})
             means = session.evaluate(piece.inputs, batch_size=batch_size, sample_weight=piece.weight)
-            metrics = reported(runtime.built.reported, _plain(means), means["weight"])
+            metrics = reported(runtime.built.reported, own_names(means), means["weight"])
             callbacks("on_test_batch_end", index, {"loss": means["loss"], **metrics})
     # In one call always, so that hooks do not change how sums are rounded.
     return session.evaluate(part.inputs, batch_size=batch_size, sample_weight=part.weight)

@@ -17,7 +17,7 @@ from ._evaluate import evaluate
 from ._feed.sources import Pacer
 from ._monitor import EpochMonitor
 from ._resume import restore, restore_model
-from .metrics import METRIC, reported
+from .metrics import own_names, reported
 from .optimizers.base import learning_rate_at, learning_rates, plain_learning_rate
 
 if TYPE_CHECKING:
@@ -44,41 +44,34 @@ class Meter:
     """Running weighted means, added up in the order of the batches, so that chunks make no difference."""
 
     def __init__(self) -> None:
-        self._columns: tuple[str, ...] = ()  # of the records that were added last
-        self._names: tuple[str, ...] = ()  # what the sums are of: the first of these
+        self._columns: tuple[str, ...] = ()  # of the records that were added last: the sums are of the first of these
         self._sums = np.zeros(0)
         self._before: dict[str, float] = {}  # sums of other names
 
     def add(self, records: Records) -> None:
         """Add the means of some micro-batches."""
-        if records.columns is not self._columns:
-            self._begin(records.columns)
+        columns = records.columns
+        if columns is not self._columns:
+            self._before = self.state()
+            self._columns = columns
+            self._sums = np.array([self._before.get(name, 0.0) for name in columns[: columns.index("epoch")]])
         self._sums = _burnish.add_weighted(self._sums, records.rows)
-
-    def _begin(self, columns: tuple[str, ...]) -> None:
-        self._before = self._all()
-        self._columns, self._names = columns, columns[: columns.index("epoch")]
-        self._sums = np.array([self._before.get(name, 0.0) for name in self._names])
-
-    def _all(self) -> dict[str, float]:
-        return {**self._before, **dict(zip(self._names, self._sums.tolist(), strict=True))}
 
     def state(self) -> dict[str, float]:
         """Return the sums by name, for a checkpoint."""
-        return self._all()
+        return {**self._before, **dict(zip(self._columns, self._sums.tolist(), strict=False))}
 
     def load_state(self, state: dict[str, float]) -> None:
         """Go on from such sums."""
-        self._columns = self._names = ()
-        self._before, self._sums = state, np.zeros(0)
+        self._columns, self._sums, self._before = (), np.zeros(0), state
 
     def means(self, metrics: Sequence[Reported]) -> dict[str, float]:
         """Return the mean loss and the metrics so far."""
-        sums = self._all()
+        sums = self.state()
         if not sums:
             return {}
         weight = sums["weight"] or 1.0
-        means = {name.removeprefix(METRIC): total / weight for name, total in sums.items()}
+        means = {name: total / weight for name, total in own_names(sums).items()}
         return {"loss": means["loss"], **reported(metrics, means, weight)}
 
 

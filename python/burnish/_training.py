@@ -19,7 +19,7 @@ from .callbacks.base import Callback
 from .callbacks.collection import CallbackList
 from .callbacks.progress import progress
 from .history import History
-from .metrics import METRIC, reported
+from .metrics import own_names, reported
 from .optimizers.base import learning_rate_at
 
 if TYPE_CHECKING:
@@ -121,9 +121,8 @@ def train_on_batch(core: Core, x: Any, y: Any, sample_weight: Any, class_weight:
         _check_classes(class_weight, runtime)
     records, session = train_piece(core, runtime, Piece(data.inputs, None, data.weight, data.rows, 1))
     session.signalled()
-    numbers = dict(zip(records.columns, records.rows[0].tolist(), strict=True))
-    means = {name.removeprefix(METRIC): number for name, number in numbers.items() if name.startswith(METRIC)}
-    return {"loss": numbers["loss"], **reported(runtime.built.reported, means, numbers["weight"])}
+    numbers = own_names(dict(zip(records.columns, records.rows[0].tolist(), strict=True)))
+    return {"loss": numbers["loss"], **reported(runtime.built.reported, numbers, numbers["weight"])}
 
 
 def evaluate(  # noqa: PLR0917

@@ -11,7 +11,7 @@ from ._curves import draw
 from ._errors import choice, integer, unknown
 from ._optional import required
 from ._table import html_table, text_table
-from .metrics import METRIC, reported
+from .metrics import METRIC, own_names, reported
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +43,7 @@ class _Part(NamedTuple):
         found = dict(zip(self.rows.names, rows.T, strict=True))
         order = sorted(found, key=lambda name: name not in ("epoch", "step"))
         columns = {name: found[name].astype(_TYPES.get(name, np.float64)) for name in order}
-        means = {name.removeprefix(METRIC): columns.pop(name) for name in order if name.startswith(METRIC)}
+        means = own_names({name: columns.pop(name) for name in order if name.startswith(METRIC)})
         return {**columns, **(reported(self.metrics, means, columns["weight"]) if means else {})}
 
 

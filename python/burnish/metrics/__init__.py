@@ -18,6 +18,7 @@ from .base import METRIC as METRIC
 from .base import Metric as Metric
 from .base import Reported as Reported
 from .base import classes_of as classes_of
+from .base import own_names as own_names
 from .base import reported as reported
 from .counts import *  # noqa: F403
 from .ranking import *  # noqa: F403

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .._feed.arrays import Array
 
 __all__ = ["Metric", "Reported", "classes_of", "ratio", "reported", "total", "weight_of_places"]
+
+T = TypeVar("T")
 
 
 class Metric:
@@ -109,6 +111,11 @@ class Metric:
 
 METRIC = "metric."
 """What the engine's names of metrics begin with."""
+
+
+def own_names(values: Mapping[str, T]) -> dict[str, T]:
+    """Return what the engine recorded, metrics by their own names."""
+    return {name.removeprefix(METRIC): value for name, value in values.items()}
 
 
 class Reported(NamedTuple):

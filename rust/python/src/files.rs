@@ -53,7 +53,7 @@ impl Rotation {
         arrays: Arrays<'_>,
         others: Bound<'_, PyAny>,
     ) -> PyResult<Staged> {
-        let mut copy = Copy { state: lock(&self.free).pop().unwrap_or_default(), free: Arc::clone(&self.free) };
+        let mut copy = Copied { state: lock(&self.free).pop().unwrap_or_default(), free: Arc::clone(&self.free) };
         let lent = lent(&arrays)?;
         // In a forked child `enter` goes to another thread, where no signal reaches Python.
         let known = forked().then(|| Others::new(&others));
@@ -89,18 +89,18 @@ impl Rotation {
 #[pyclass(frozen, module = "burnish._burnish")]
 #[derive(Debug)]
 pub struct Staged {
-    copy: Mutex<Copy>,
+    copy: Mutex<Copied>,
     others: Others,
 }
 
 /// Arrays that were copied, in memory that goes back to the rotation.
 #[derive(Debug)]
-struct Copy {
+struct Copied {
     state: storage::Staged,
     free: Arc<Mutex<Vec<storage::Staged>>>,
 }
 
-impl Drop for Copy {
+impl Drop for Copied {
     fn drop(&mut self) {
         lock(&self.free).push(take(&mut self.state));
     }

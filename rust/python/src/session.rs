@@ -39,7 +39,11 @@ pub struct Records {
     rows: Py<PyArray2<f64>>,
     movements: Py<PyArray2<f64>>,
     zeros: Py<PyArray2<f64>>,
+    /// How many updates were made.
+    #[pyo3(get)]
     updates: usize,
+    /// How many updates were skipped, because their gradient was not finite.
+    #[pyo3(get)]
     skipped: usize,
 }
 
@@ -70,18 +74,6 @@ impl Records {
     #[getter]
     fn zeros<'py>(&self, py: Python<'py>) -> Table<'py> {
         Table(self.zeros.bind(py).clone())
-    }
-
-    /// How many updates were made.
-    #[getter]
-    fn updates(&self) -> usize {
-        self.updates
-    }
-
-    /// How many updates were skipped, because their gradient was not finite.
-    #[getter]
-    fn skipped(&self) -> usize {
-        self.skipped
     }
 }
 

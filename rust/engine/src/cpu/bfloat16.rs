@@ -20,20 +20,21 @@ pub fn is_available() -> bool {
     false
 }
 
-/// Multiply-adds below which one thread is faster.
-const PARALLEL_WORK: usize = 1 << 21;
-
 /// Only where [`is_available`].
 impl Factor for bf16 {
     type Sum = f32;
 
-    fn multiply(out: &mut [f32], accumulate: bool, a: Matrix<'_, Self>, b: Matrix<'_, Self>, sizes: [usize; 3]) {
-        let work: usize = sizes.iter().product();
-        gemm(out, accumulate, a, b, sizes, if work >= PARALLEL_WORK { rayon::current_num_threads() } else { 1 });
-    }
+    const PARALLEL_WORK: usize = 1 << 21;
 
-    fn multiply_serial(out: &mut [f32], accumulate: bool, a: Matrix<'_, Self>, b: Matrix<'_, Self>, sizes: [usize; 3]) {
-        gemm(out, accumulate, a, b, sizes, 1);
+    fn multiply_among(
+        threads: usize,
+        out: &mut [f32],
+        accumulate: bool,
+        a: Matrix<'_, Self>,
+        b: Matrix<'_, Self>,
+        sizes: [usize; 3],
+    ) {
+        gemm(out, accumulate, a, b, sizes, threads);
     }
 
     #[inline(always)]
@@ -57,7 +58,7 @@ mod x86 {
     use half::bf16;
 
     use super::is_available;
-    use crate::cpu::gemm::Matrix;
+    use crate::cpu::gemm::{Matrix, cut};
     use crate::memory::Block;
 
     /// Pairs of terms that one pass adds to each sum: as many rows of a panel of `b` as the first cache holds.
@@ -235,13 +236,10 @@ mod x86 {
     impl Product {
         /// Splits the longer side among threads.
         fn shared_out(self, threads: usize) {
-            let grains = [self.rows.div_ceil(GRAIN[0]), self.columns.div_ceil(GRAIN[1])];
-            if threads < 2 || grains[0].max(grains[1]) < 2 {
+            let Some((axis, at)) = cut([self.rows, self.columns], GRAIN, threads) else {
                 // SAFETY: `gemm` checked the operands and the processor.
                 return unsafe { self.compute() };
-            }
-            let axis = usize::from(grains[1] > grains[0]);
-            let at = (grains[axis] * (threads / 2) / threads).max(1) * GRAIN[axis];
+            };
             let (mut first, mut rest) = (self, self);
             if axis == 0 {
                 (first.rows, rest.rows) = (at, self.rows - at);
@@ -411,10 +409,10 @@ mod tests {
             let mut expected: Vec<f64> = start.iter().map(|&value| value.into()).collect();
             let of = |which: usize, rows, columns| lay(&exact[which], rows, columns, by_columns[which], gaps[which]);
             naive(&mut expected, accumulate, of(0, m, k), of(1, k, n), [m, k, n]);
-            for multiply in [bf16::multiply, bf16::multiply_serial] {
+            for threads in [1, 2] {
                 let mut out = start.clone();
                 let of = |which: usize, rows, columns| lay(&storage[which], rows, columns, by_columns[which], gaps[which]);
-                multiply(&mut out, accumulate, of(0, m, k), of(1, k, n), [m, k, n]);
+                bf16::multiply_among(threads, &mut out, accumulate, of(0, m, k), of(1, k, n), [m, k, n]);
                 assert_summed(&out, &expected, k);
             }
         }

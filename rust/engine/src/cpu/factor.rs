@@ -2,7 +2,7 @@
 
 use bytemuck::Pod;
 
-use super::gemm::{Matrix, gemm, gemm_serial};
+use super::gemm::{self, Matrix, gemm_with, threads_for};
 use crate::tensor::{Element, Real};
 
 /// An element of a matrix on the `cpu` device.
@@ -10,11 +10,12 @@ pub trait Factor: Element + Pod + Send + Sync {
     /// What products are added up in.
     type Sum: Real;
 
-    /// [`gemm`].
-    fn multiply(out: &mut [Self::Sum], accumulate: bool, a: Matrix<'_, Self>, b: Matrix<'_, Self>, sizes: [usize; 3]);
+    /// Multiply-adds below which one thread is faster.
+    const PARALLEL_WORK: usize;
 
-    /// [`gemm_serial`].
-    fn multiply_serial(
+    /// `out = a · b`, or `out += a · b` if `accumulate`, among so many threads: `out` row-major `[m, n]`, `a` `[m, k]`, `b` `[k, n]`.
+    fn multiply_among(
+        threads: usize,
         out: &mut [Self::Sum],
         accumulate: bool,
         a: Matrix<'_, Self>,
@@ -24,6 +25,11 @@ pub trait Factor: Element + Pod + Send + Sync {
 
     /// Exact.
     fn widened(self) -> Self::Sum;
+
+    /// [`Self::multiply_among`] as many threads as it pays for.
+    fn multiply(out: &mut [Self::Sum], accumulate: bool, a: Matrix<'_, Self>, b: Matrix<'_, Self>, sizes: [usize; 3]) {
+        Self::multiply_among(threads_for(sizes, Self::PARALLEL_WORK), out, accumulate, a, b, sizes);
+    }
 }
 
 macro_rules! factor {
@@ -31,24 +37,17 @@ macro_rules! factor {
         impl Factor for $type {
             type Sum = Self;
 
-            fn multiply(
-                out: &mut [Self],
-                accumulate: bool,
-                a: Matrix<'_, Self>,
-                b: Matrix<'_, Self>,
-                sizes: [usize; 3],
-            ) {
-                gemm(out, accumulate, a, b, sizes);
-            }
+            const PARALLEL_WORK: usize = gemm::PARALLEL_WORK;
 
-            fn multiply_serial(
+            fn multiply_among(
+                threads: usize,
                 out: &mut [Self],
                 accumulate: bool,
                 a: Matrix<'_, Self>,
                 b: Matrix<'_, Self>,
                 sizes: [usize; 3],
             ) {
-                gemm_serial(out, accumulate, a, b, sizes);
+                gemm_with(out, sizes[2], accumulate, a, b, sizes, threads);
             }
 
             #[inline(always)]

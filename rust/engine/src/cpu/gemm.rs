@@ -7,7 +7,12 @@ use crate::memory::Block;
 use crate::tensor::Real;
 
 /// Multiply-adds below which one thread is faster (measured on MLP sizes).
-const PARALLEL_WORK: usize = 1 << 20;
+pub(super) const PARALLEL_WORK: usize = 1 << 20;
+
+/// How many threads share a product for which one is faster below so many multiply-adds.
+pub(super) fn threads_for(sizes: [usize; 3], least: usize) -> usize {
+    if sizes.iter().product::<usize>() >= least { rayon::current_num_threads() } else { 1 }
+}
 
 /// A matrix in memory: storage, step to the next row, step to the next column.
 #[derive(Clone, Copy, Debug)]
@@ -60,9 +65,7 @@ pub fn gemm_strided<E: Real>(
     b: Matrix<'_, E>,
     sizes: [usize; 3],
 ) {
-    let work: usize = sizes.iter().product();
-    let threads = if work >= PARALLEL_WORK { rayon::current_num_threads() } else { 1 };
-    gemm_with(out, row_stride, accumulate, a, b, sizes, threads);
+    gemm_with(out, row_stride, accumulate, a, b, sizes, threads_for(sizes, PARALLEL_WORK));
 }
 
 /// [`gemm`] on the calling thread alone, for callers that split the work themselves.
@@ -119,7 +122,7 @@ const DEPTH: usize = 512;
 /// Rows of `a` from which on a panel of `b` is copied together first.
 const MANY_ROWS: usize = 256;
 
-fn gemm_with<E: Real>(
+pub(super) fn gemm_with<E: Real>(
     out: &mut [E],
     out_stride: usize,
     accumulate: bool,
@@ -167,6 +170,15 @@ unsafe impl<E: Send> Send for Product<E> {}
 /// Rows and columns at which products are split, a multiple of every tile's.
 const GRAIN: [usize; 2] = [12, 32];
 
+/// Where a product of so many rows and columns falls in two for its threads: along which of the two, the longer one in grains, and
+/// at which; `None` if it stays whole.
+pub(super) fn cut([m, n]: [usize; 2], grain: [usize; 2], threads: usize) -> Option<(usize, usize)> {
+    let grains = [m.div_ceil(grain[0]), n.div_ceil(grain[1])];
+    let axis = usize::from(grains[1] > grains[0]);
+    let at = (grains[axis] * (threads / 2) / threads).max(1) * grain[axis];
+    (threads > 1 && grains[axis] > 1).then_some((axis, at))
+}
+
 impl<E: Real> Product<E> {
     /// Of operands that were checked.
     fn new(
@@ -195,12 +207,10 @@ impl<E: Real> Product<E> {
     /// Splits the longer side among threads. What an element is does not depend on it.
     fn shared_out(self, threads: usize) {
         let [m, _, n] = self.sizes;
-        let grains = [m.div_ceil(GRAIN[0]), n.div_ceil(GRAIN[1])];
-        if threads < 2 || grains[0].max(grains[1]) < 2 {
+        let Some((axis, at)) = cut([m, n], GRAIN, threads) else {
             return Arch::new().dispatch(self);
-        }
-        let axis = usize::from(grains[1] > grains[0]);
-        let (first, rest) = self.split(axis, (grains[axis] * (threads / 2) / threads).max(1) * GRAIN[axis]);
+        };
+        let (first, rest) = self.split(axis, at);
         rayon::join(move || first.shared_out(threads / 2), move || rest.shared_out(threads - threads / 2));
     }
 

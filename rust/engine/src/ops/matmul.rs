@@ -178,7 +178,7 @@ fn batched_product<E: Factor>(a: Stack<E>, b: Stack<E>, batch: usize, sizes: [us
     } else {
         cpu::for_rows(&mut out, size, |first, piece| {
             for (index, out) in piece.chunks_exact_mut(size).enumerate() {
-                E::multiply_serial(out, false, a.matrix(first + index), b.matrix(first + index), sizes);
+                E::multiply_among(1, out, false, a.matrix(first + index), b.matrix(first + index), sizes);
             }
         });
     }

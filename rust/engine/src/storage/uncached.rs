@@ -75,8 +75,7 @@ fn end(target: &NamedTempFile, length: usize, rest: &[u8]) -> io::Result<()> {
     if longer { cached.set_len(length as u64) } else { Ok(()) }
 }
 
-/// Copies to where only a disk reads it, which leaves the caches to who computes: a third of the time of a copy through them, and
-/// what they held need not be fetched again.
+/// Copies to where only a disk reads it, which leaves the caches to who computes: what they held need not be fetched again.
 #[cfg(target_arch = "x86_64")]
 pub(super) fn copy_past_caches(to: &mut [u8], from: &[u8]) {
     use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_sfence, _mm_stream_si128};
