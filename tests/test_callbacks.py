@@ -1,9 +1,11 @@
 """Callbacks: their order, what they count, and that they go on where they were."""
 
 import csv
+import itertools
 import json
 import math
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -327,6 +329,27 @@ def test_timer(monkeypatch):
     logs = {}
     timer.on_epoch_end(0, logs)
     assert logs == {"seconds": 6.0, "samples_per_second": 20.0}
+
+
+def test_progress_comes_once_in_its_period_and_when_an_epoch_s_batches_are_done():
+    class Follows(Callback):
+        def __init__(self, **period):
+            vars(self).update(period)
+            self.told = []
+
+        def on_progress(self, done, logs, samples):
+            self.told.append((done, samples, logs))
+
+    always, tenth, last = Follows(), Follows(progress_period=0.1), Follows(progress_period=math.inf)
+    single = callbacks.LambdaCallback(on_train_batch_end=lambda *_: None)
+    moments = itertools.count(1000.0, 0.02)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("burnish.callbacks.collection.time", SimpleNamespace(perf_counter=lambda: next(moments)))
+        fit(network(), [1, 1], always, tenth, last, single, batch_size=3)
+    # 14 batches an epoch, and three looks at the clock for each.
+    assert [told[:2] for told in always.told] == 2 * [(done, 1 if done == 14 else 3) for done in range(1, 15)]
+    assert [told[:2] for told in tenth.told] == 2 * [(1, 3), *((done, 6) for done in range(3, 14, 2)), (14, 1)]
+    assert last.told == [(14, 40, always.told[13][2]), (14, 40, always.told[27][2])]
 
 
 def test_a_stop_is_where_the_next_piece_ends():

@@ -522,6 +522,17 @@ def test_a_failed_write_ends_the_fit_and_leaves_the_files(tmp_path, monkeypatch)
     assert np.isfinite(model.predict(X)).all()
 
 
+def test_a_copy_that_fails_leaves_the_history_of_all_that_was_trained(tmp_path, monkeypatch):
+    def capture(self, run):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(_snapshot.Folder, "capture", capture)
+    model = network()
+    with pytest.raises(MemoryError, match="no room"):
+        model.fit(X, Y, batch_size=3, callbacks=Checkpoint.every(5, tmp_path), verbose=0)
+    assert model.history.steps["step"].tolist() == [0, 1, 2, 3, 4]
+
+
 def test_a_disk_that_is_slow_does_not_hold_training_up(tmp_path, monkeypatch):
     original, trained, came_first = _snapshot.Folder.write, threading.Event(), []
 

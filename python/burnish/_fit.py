@@ -7,6 +7,7 @@ import time
 import warnings
 from contextlib import closing, suppress
 from copy import deepcopy
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -140,6 +141,7 @@ class Run:
         self._warned = False
         self._told: dict[str, Any] = {}  # what `state` last said of the runtime
         self._meter, self._monitor = Meter(), EpochMonitor()
+        self._left: tuple[Records, Runtime] | None = None  # by the last piece, and not in sums and history yet
         self._clock = Clock()
         self._logs: dict[str, float] = {}
         self._figures: dict[str, float] = {}  # the numbers among these when the last epoch had ended
@@ -181,6 +183,7 @@ class Run:
 
         A part that has not changed is the object of the last time. Model and callbacks are kept beside it.
         """
+        self._take_in()
         history = self.history.state(self.runtime.built.reported)
         now = {
             "epoch": self.epoch,
@@ -269,6 +272,7 @@ class Run:
                 self._piece(epoch, piece)
                 if self.model.stop_training:
                     break
+        self.callbacks.end_progress()
         self._counted = None
         made = close_group(self.core, self.runtime)
         if made is not None:
@@ -313,29 +317,45 @@ class Run:
         records, session = train_piece(self.core, runtime, piece)
         self._session = session
         self.pacer.note(piece.batches, self._clock.add("engine", started))
-        self._take_in(epoch, records, runtime)
+        if epoch != self.position.epoch:  # the model was trained before this fit
+            records.rows[:, records.columns.index("epoch")] = epoch
+        self._left = records, runtime
         self.step += self.position.batch - batch
         self._counted = self.position.batch
-        if self.hooked:
-            self.callbacks("on_train_batch_end", batch, self._meter.means(runtime.built.reported))
-        if self.callbacks.showing:
-            rate = float(records.rows[-1, records.columns.index("learning_rate")])
-            logs = {**self._meter.means(runtime.built.reported), "learning_rate": rate}
-            self.callbacks.progress(self.position.batch, logs, piece.rows)
-        for checkpoint in self.callbacks.checkpoints:
-            checkpoint.after_batches(self)
+        try:
+            self._tell(epoch, batch, piece.rows, records, runtime)
+        finally:
+            self._take_in()
         session.signalled()
         self._look_ahead()
 
-    def _take_in(self, epoch: int, records: Records, runtime: Runtime) -> None:
-        if epoch != self.position.epoch:  # the model was trained before this fit
-            records.rows[:, records.columns.index("epoch")] = epoch
+    def _tell(self, epoch: int, batch: int, rows: int, records: Records, runtime: Runtime) -> None:
+        """Have the callbacks know of a piece."""
+        if records.skipped and not self._warned:
+            self._warn(epoch, records)
+        if self.hooked:
+            self.callbacks("on_train_batch_end", batch, self._running(runtime))
+        self.callbacks.progress(self.position.batch, rows, partial(self._shown, records, runtime))
+        for checkpoint in self.callbacks.checkpoints:
+            checkpoint.after_batches(self)
+
+    def _running(self, runtime: Runtime) -> dict[str, float]:
+        self._take_in()
+        return self._meter.means(runtime.built.reported)
+
+    def _shown(self, records: Records, runtime: Runtime) -> dict[str, float]:
+        rate = float(records.rows[-1, records.columns.index("learning_rate")])
+        return {**self._running(runtime), "learning_rate": rate}
+
+    def _take_in(self) -> None:
+        """Add what the last piece left to sums and history, once: a checkpoint does so while another thread copies."""
+        if self._left is None:
+            return
+        (records, runtime), self._left = self._left, None
         self._monitor.add("parameters", runtime.trained(), records.movements)
         self._monitor.add("activations", runtime.rectified(), records.zeros)
         self._meter.add(records)
         self.history.add_rows(records.columns, records.rows, runtime.built.reported)
-        if records.skipped and not self._warned:
-            self._warn(epoch, records)
 
     def _validate(self) -> dict[str, float]:
         if self.validation is None:

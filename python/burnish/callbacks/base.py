@@ -98,8 +98,9 @@ class Callback:
         """Return after how many batches of the run, more than `step`, the engine must pause for this callback.
 
         The engine gets as many batches at once as take a tenth of a second; `on_progress(done, logs, samples)`, if a
-        callback has it, runs in between: batches done in this epoch, running means, and rows since the last time.
-        None: wherever it suits the engine.
+        callback has it, runs in between: batches done in this epoch, running means, and rows since the last time. With
+        an attribute `progress_period`, known when the fit begins, it runs at most once in so many seconds, and when the
+        epoch's batches are done. None: wherever it suits the engine.
         """
         return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import time
 from typing import TYPE_CHECKING, Any
 
 from .base import Callback, Logs
@@ -32,8 +33,7 @@ class CallbackList:
         self.checkpoints = [callback for callback in several if isinstance(callback, Checkpoint)]
         self._by_rank = _by_rank(several)
         self._stopping = [callback for callback in several if callback.overrides("next_stop")]
-        hooks: list[Any] = [getattr(callback, "on_progress", None) for callback in several]
-        self.showing: list[Callable[[int, Logs, int], None]] = [hook for hook in hooks if hook is not None]
+        self._showing: list[_Shown] = []  # from `begin` on
         self._begun: list[Callback] = []
 
     def __call__(self, hook: str, *arguments: Any) -> None:
@@ -85,6 +85,7 @@ class CallbackList:
         for callback in self.callbacks:
             callback.on_train_begin({})
             self._begun.append(callback)
+        self._showing = [_Shown(callback) for callback in self.callbacks if hasattr(callback, "on_progress")]
 
     def end(self, logs: Logs, after: BaseException | None = None) -> None:
         """Tell each that has begun that the fit ends, even if one of them raises; then raise the first such error.
@@ -107,10 +108,43 @@ class CallbackList:
         """Say whether any callback has its own version of one of these hooks."""
         return any(callback.overrides(hook) for callback in self.callbacks for hook in hooks)
 
-    def progress(self, done: int, logs: Logs, samples: int) -> None:
-        """Tell the progress bar how many batches are done and how many rows that added, whatever the chunks' size."""
-        for show in self.showing:
-            show(done, logs, samples)
+    def progress(self, done: int, samples: int, logs: Callable[[], Logs]) -> None:
+        """Tell those who follow, if it is time, how many batches of the epoch are done and how many rows that added."""
+        for each in self._showing:
+            each.add(done, samples, logs)
+
+    def end_progress(self) -> None:
+        """Tell those who follow what they were not told, for the epoch's batches are done."""
+        for each in self._showing:
+            each.end()
+
+
+class _Shown:
+    """A callback with `on_progress`, and what it was not told yet."""
+
+    def __init__(self, callback: Any) -> None:
+        self._show: Callable[[int, Logs, int], None] = callback.on_progress
+        self._period: float = getattr(callback, "progress_period", 0.0)
+        self._told = 0.0  # long ago, on the clock's scale
+        self._samples = 0
+        self._state: tuple[int, Callable[[], Logs]] | None = None
+
+    def add(self, done: int, samples: int, logs: Callable[[], Logs]) -> None:
+        self._samples += samples
+        self._state = done, logs
+        now = time.perf_counter()
+        if now - self._told >= self._period:
+            self._told = now
+            self._tell()
+
+    def end(self) -> None:
+        self._tell()
+        self._told = 0.0
+
+    def _tell(self) -> None:
+        if self._state is not None:
+            (done, logs), samples, self._state, self._samples = self._state, self._samples, None, 0
+            self._show(done, logs(), samples)
 
 
 def _type_name(callback: Callback) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
@@ -41,7 +42,7 @@ class ProgressBar(Callback):
         tqdm bars. "notebook": HTML that changes in place (IPython). "lines": a line an epoch, for logs.
         "auto" is "notebook" in a notebook, "bar" on a terminal and "lines" otherwise.
     period : float, default 0.1
-        Seconds between two drawings of a bar.
+        Seconds between two drawings of a bar, of which each epoch's first and last come at once.
     """
 
     adds: ClassVar[tuple[str, ...] | None] = ()
@@ -49,6 +50,11 @@ class ProgressBar(Callback):
     def __init__(self, style: str = "auto", *, period: float = 0.1) -> None:
         self.style = choice("style", style, _STYLES)
         self.period = number("period", period, 0)
+
+    @property
+    def progress_period(self) -> float:
+        """Seconds between two calls of `on_progress`: lines are printed at an epoch's end only."""
+        return self.period if self._display.live else math.inf
 
     def on_train_begin(self, logs: Logs | None = None) -> None:  # noqa: ARG002
         """Find out where the output goes."""
@@ -58,18 +64,17 @@ class ProgressBar(Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:  # noqa: ARG002
         """Start the epoch's clock."""
-        now = time.perf_counter()
-        self._epoch, self._started, self._trained, self._drawn = epoch, now, now, 0.0
+        self._epoch = epoch
+        self._started = self._trained = time.perf_counter()
         self._first = epoch if self._first is None else self._first
         self._samples = 0
         self._rate: float | None = None
 
     def on_progress(self, done: int, logs: Logs, samples: int) -> None:
-        """Draw again if it is time: `done` batches of the epoch, of which `samples` rows are new."""
-        now = time.perf_counter()
-        self._trained, self._samples, self._rate = now, self._samples + samples, logs.get("learning_rate")
-        if self._display.live and now - self._drawn >= self.period:
-            self._drawn = now
+        """Draw again: `done` batches of the epoch, of which `samples` rows are new."""
+        self._trained, self._samples = time.perf_counter(), self._samples + samples
+        self._rate = logs.get("learning_rate")
+        if self._display.live:
             self._display.show(self._state(done, logs))
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:  # noqa: ARG002

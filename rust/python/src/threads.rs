@@ -21,7 +21,12 @@ pub fn pool() -> Arc<ThreadPool> {
     {
         return Arc::clone(threads);
     }
-    let threads = Arc::new(ThreadPoolBuilder::new().build().expect("the system gives threads"));
+    let threads = Arc::new(
+        ThreadPoolBuilder::new()
+            .thread_name(|index| format!("burnish {index}"))
+            .build()
+            .expect("the system gives threads"),
+    );
     // A parent's pool is forgotten, not dropped: its threads are not there to be told.
     std::mem::forget(pool.replace((process, Arc::clone(&threads))));
     threads

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use safetensors::tensor::{Dtype, TensorInfo, TensorView};
 use serde::ser::{Serialize, SerializeMap, Serializer};
-use xxhash_rust::xxh3::Xxh3;
+use twox_hash::xxhash3_128::Hasher;
 
 use super::StoredArray;
 use super::uncached::copy_past_caches;
@@ -80,7 +80,7 @@ impl<'a> Item<'a> {
             // Read once: the checksum is that of what is written, even if somebody changes the elements meanwhile.
             let piece = &mut piece[..from.len()];
             piece.copy_from_slice(from);
-            hash.update(piece);
+            hash.write(piece);
             copy_past_caches(to, piece);
         }
         told(&hash)
@@ -172,28 +172,28 @@ impl Serialize for Index<'_> {
 
 pub(super) fn checksum(name: &str, dtype: &str, shape: &[usize], bytes: &[u8]) -> String {
     let mut hash = begun(name, dtype, shape);
-    hash.update(bytes);
+    hash.write(bytes);
     told(&hash)
 }
 
 /// A checksum before the elements.
-fn begun(name: &str, dtype: &str, shape: &[usize]) -> Xxh3 {
-    let mut hash = Xxh3::new();
-    hash.update(format!("{name} {dtype} {shape:?} ").as_bytes());
+fn begun(name: &str, dtype: &str, shape: &[usize]) -> Hasher {
+    let mut hash = Hasher::new();
+    hash.write(format!("{name} {dtype} {shape:?} ").as_bytes());
     hash
 }
 
-fn told(hash: &Xxh3) -> String {
-    format!("{:032x}", hash.digest128())
+fn told(hash: &Hasher) -> String {
+    format!("{:032x}", hash.finish_128())
 }
 
 pub(super) fn metadata_checksum(metadata: &Pairs<'_>) -> String {
-    let mut hash = Xxh3::new();
+    let mut hash = Hasher::new();
     for (key, value) in metadata {
         // Lengths first, so that no two sets of pairs read alike.
-        hash.update(format!("{} {} ", key.len(), value.len()).as_bytes());
-        hash.update(key.as_bytes());
-        hash.update(value.as_bytes());
+        hash.write(format!("{} {} ", key.len(), value.len()).as_bytes());
+        hash.write(key.as_bytes());
+        hash.write(value.as_bytes());
     }
     told(&hash)
 }

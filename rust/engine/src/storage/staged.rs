@@ -175,6 +175,12 @@ enum Job<'a> {
 }
 
 impl Job<'_> {
+    fn length(&self) -> usize {
+        match self {
+            Self::Whole(to, ..) | Self::Piece(to, _) => to.len(),
+        }
+    }
+
     fn run(self) {
         match self {
             Self::Whole(to, item, checksum) => *checksum = Some(item.copy(to)),
@@ -206,6 +212,8 @@ fn jobs<'a>(mut to: &'a mut [u8], items: &'a [Item<'_>], checksums: &'a mut [Opt
             jobs.extend(own.chunks_mut(PIECE).zip(item.bytes.chunks(PIECE)).map(|(to, from)| Job::Piece(to, from)));
         }
     }
+    // The longest go first, from the end, so that all threads end together.
+    jobs.sort_by_key(Job::length);
     jobs
 }
 
