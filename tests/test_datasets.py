@@ -207,6 +207,19 @@ def test_several_inputs_are_changed_together():
         model.fit(x, Y, augment=lambda x, generator: {"a": x["a"]}, verbose=0)
 
 
+@given(end=st.integers(1, 5000), batches=st.integers(1, 300), paused=st.booleans())
+def test_pieces_up_to_a_pause_are_alike(end, batches, paused):
+    pacer, sizes, left = Pacer(single=False), [], end
+    pacer.batches = batches
+    while left:
+        pacer.room = left if paused else None
+        sizes.append(pacer.next(5000 if paused else left))
+        left -= sizes[-1]
+    assert max(sizes) - min(sizes) <= 1
+    assert max(sizes) <= 1.5 * batches + 1
+    assert len(sizes) == 1 or min(sizes) >= 0.75 * batches - 1
+
+
 @settings(max_examples=20)
 @given(rows=st.integers(1, 60), batch_size=st.integers(1, 70), workers=st.integers(1, 3), shuffle=st.booleans())
 def test_every_row_is_read_once_an_epoch(rows, batch_size, workers, shuffle):

@@ -48,8 +48,10 @@ class Pacer:
         """How many at most, if a callback has the engine pause then."""
 
     def next(self, left: int) -> int:
-        """Return how many of the micro-batches that are left go to the engine now."""
-        return min(self.batches, left) if self.room is None else min(self.batches, left, self.room)
+        """Return how many of the micro-batches that are left go to the engine now: pieces up to a pause are alike."""
+        end = left if self.room is None else min(left, self.room)
+        pieces = max(1, round(end / self.batches))
+        return -(-end // pieces)
 
     def note(self, batches: int, seconds: float) -> None:
         """Learn from how long a piece took; grow by no more than four times at once."""
