@@ -134,7 +134,7 @@ IMAGES = np.random.default_rng(2).normal(size=(30, 6, 5, 2)).astype(np.float32)
 CHANGES = [data.random_flip(), data.random_flip(0, 0.9), data.random_crop(2), data.random_noise(0.3), jitter]
 
 
-@pytest.mark.parametrize("augment", CHANGES, ids=str)
+@pytest.mark.parametrize("augment", CHANGES, ids=lambda augment: getattr(augment, "__name__", str(augment)))
 def test_fit_trains_on_the_changed_samples(augment):
     def losses(x, **options):
         model = bn.Sequential([layers.Flatten(), layers.Dense(1)])

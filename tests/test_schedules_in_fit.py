@@ -43,7 +43,7 @@ class Endless:
         return iter([(X[:4], X[:4])] * 5)
 
 
-@pytest.mark.parametrize("schedule", CURVES, ids=repr)
+@pytest.mark.parametrize("schedule", CURVES, ids=lambda schedule: type(schedule).__name__)
 @pytest.mark.parametrize("hooked", [False, True])
 def test_a_fit_follows_the_curve_in_any_chunks(schedule, hooked):
     watch = [bn.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: None)] if hooked else []
