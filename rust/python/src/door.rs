@@ -8,7 +8,7 @@ use burnish_engine::{Error, Interrupt, Result, in_order};
 use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
-use crate::threads::{forked, pool};
+use crate::threads::{Work, forked, pool};
 
 /// The last panic's message and place, for the exception that it becomes.
 static LAST_PANIC: Mutex<Option<String>> = Mutex::new(None);
@@ -35,11 +35,12 @@ pub fn enter<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T> + Send) -
 }
 
 /// Runs long work of the engine without the GIL among the threads that share it, so that handing them pieces is cheap;
-/// this thread meanwhile listens to Ctrl-C (Python tells signals to the main thread alone).
+/// this thread meanwhile listens to Ctrl-C (Python tells signals to the main thread alone). See [`Work::begin`] for `apart`.
 #[expect(clippy::disallowed_methods, reason = "this is the one door")]
 pub fn enter_long<S: Send, T: Send>(
     py: Python<'_>,
     guarded: &Mutex<S>,
+    apart: bool,
     work: impl FnOnce(&mut S, &Interrupt) -> Result<T> + Send,
 ) -> PyResult<T> {
     let interrupt = Interrupt::default();
@@ -49,14 +50,18 @@ pub fn enter_long<S: Send, T: Send>(
         // Locked here and not in the pool, where a waiting thread may pick up other work that wants the same lock.
         let mut guard = lock(guarded);
         let guarded = &mut *guard;
-        pool().in_place_scope(|scope| {
+        let pool = pool();
+        let mut under_way = Work::begin(pool.current_num_threads(), apart);
+        pool.in_place_scope(|scope| {
             let interrupt = &interrupt;
             scope.spawn(move |_| {
                 // The receiver waits in this very scope.
                 let _ = sender.send(caught(|| work(guarded, interrupt)));
             });
             loop {
-                match receiver.recv_timeout(LISTEN) {
+                let answer = receiver.recv_timeout(LISTEN);
+                under_way.release();
+                match answer {
                     Ok(outcome) => return outcome,
                     Err(_) if signal.is_some() => {}
                     Err(_) => {

@@ -6,6 +6,7 @@ mod arrays;
 mod door;
 mod files;
 mod functions;
+mod processors;
 mod program;
 mod session;
 mod tensor;

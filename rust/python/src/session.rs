@@ -109,7 +109,7 @@ impl Session {
         py: Python<'_>,
         work: impl FnOnce(&mut burnish_engine::Session, &Interrupt) -> Result<T> + Send,
     ) -> PyResult<T> {
-        enter_long(py, &self.session, work)
+        enter_long(py, &self.session, self.device == "cpu", work)
     }
 }
 
