@@ -58,6 +58,7 @@ mod x86 {
     use half::bf16;
 
     use super::is_available;
+    use crate::cpu::columns::to_columns;
     use crate::cpu::gemm::{Matrix, cut};
     use crate::memory::Block;
 
@@ -138,8 +139,10 @@ mod x86 {
                 to[..pairs * width].fill(0);
             }
             if self.paired {
-                // SAFETY: as the caller promised; `to` has rows of `width`.
-                return unsafe { transpose(start.cast(), self.step, to, width, [vectors, pairs]) };
+                let step = self.step * size_of::<bf16>() as isize;
+                assert!(to.len() >= pairs * width && vectors <= width, "a panel without room");
+                // SAFETY: as the caller promised, and there is room.
+                return unsafe { to_columns(start.cast(), step, to.as_mut_ptr(), width, [vectors, pairs]) };
             }
             for (pair, to) in to.chunks_exact_mut(width).take(pairs).enumerate() {
                 let term = 2 * pair;
@@ -149,71 +152,6 @@ mod x86 {
                     to[..vectors].iter_mut().enumerate().for_each(|(v, to)| *to = at(v, term));
                 }
             }
-        }
-    }
-
-    /// Copies vectors of pairs, `step` factors apart, to columns of `to`, `width` wide.
-    ///
-    /// # Safety
-    /// The pairs must be readable.
-    #[target_feature(enable = "avx512f")]
-    unsafe fn transpose(from: *const u32, step: isize, to: &mut [u32], width: usize, [vectors, pairs]: [usize; 2]) {
-        // SAFETY: as the caller promised.
-        let at = |vector: usize, pair: usize| unsafe {
-            from.cast::<bf16>().offset(vector as isize * step).cast::<u32>().add(pair)
-        };
-        let whole = [vectors - vectors % LANES, pairs - pairs % LANES];
-        assert!(to.len() >= pairs * width && vectors <= width, "a panel without room");
-        for vector in (0..whole[0]).step_by(LANES) {
-            for pair in (0..whole[1]).step_by(LANES) {
-                // SAFETY: these are LANES vectors of LANES pairs, and their places in the panel.
-                unsafe {
-                    transpose_square(at(vector, pair).cast(), step, to.as_mut_ptr().add(pair * width + vector), width)
-                };
-            }
-        }
-        for vector in 0..vectors {
-            let first = if vector < whole[0] { whole[1] } else { 0 };
-            for pair in first..pairs {
-                // SAFETY: the pair is one of the vector's.
-                to[pair * width + vector] = unsafe { at(vector, pair).read_unaligned() };
-            }
-        }
-    }
-
-    /// A square of 16 rows of 16 pairs.
-    ///
-    /// # Safety
-    /// It must be readable, and there must be room for it.
-    #[target_feature(enable = "avx512f")]
-    unsafe fn transpose_square(from: *const bf16, step: isize, to: *mut u32, width: usize) {
-        let mut x = [_mm512_setzero_si512(); LANES];
-        for (row, x) in x.iter_mut().enumerate() {
-            // SAFETY: as the caller promised.
-            *x = unsafe { _mm512_loadu_si512(from.offset(row as isize * step).cast()) };
-        }
-        for i in (0..LANES).step_by(2) {
-            (x[i], x[i + 1]) = (_mm512_unpacklo_epi32(x[i], x[i + 1]), _mm512_unpackhi_epi32(x[i], x[i + 1]));
-        }
-        for i in (0..LANES).step_by(4) {
-            let [a, b, c, d] = [x[i], x[i + 1], x[i + 2], x[i + 3]];
-            (x[i], x[i + 1]) = (_mm512_unpacklo_epi64(a, c), _mm512_unpackhi_epi64(a, c));
-            (x[i + 2], x[i + 3]) = (_mm512_unpacklo_epi64(b, d), _mm512_unpackhi_epi64(b, d));
-        }
-        // Each register now has a column of each of four quarters of its four rows: quarters are put together.
-        for [near, far] in [[0, 4], [8, 12]] {
-            for i in 0..4 {
-                let (a, b) = (x[near + i], x[far + i]);
-                (x[near + i], x[far + i]) = (_mm512_shuffle_i32x4::<0x88>(a, b), _mm512_shuffle_i32x4::<0xdd>(a, b));
-            }
-        }
-        for i in 0..8 {
-            let (a, b) = (x[i], x[8 + i]);
-            (x[i], x[8 + i]) = (_mm512_shuffle_i32x4::<0x88>(a, b), _mm512_shuffle_i32x4::<0xdd>(a, b));
-        }
-        for (column, x) in x.into_iter().enumerate() {
-            // SAFETY: as the caller promised.
-            unsafe { _mm512_storeu_si512(to.add(column * width).cast(), x) };
         }
     }
 

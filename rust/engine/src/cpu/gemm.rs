@@ -2,6 +2,7 @@
 
 use pulp::Arch;
 
+use super::columns::to_columns;
 use super::kernel::{ACROSS, MOST_ROWS, Tile, tile_rows};
 use crate::memory::Block;
 use crate::tensor::Real;
@@ -207,7 +208,9 @@ impl<E: Real> Product<E> {
     /// Splits the longer side among threads. What an element is does not depend on it.
     fn shared_out(self, threads: usize) {
         let [m, _, n] = self.sizes;
-        let Some((axis, at)) = cut([m, n], GRAIN, threads) else {
+        // Where columns of `b` are copied together, threads that share rows would each copy all of them.
+        let grain = if self.b_steps[1] == 1 { GRAIN } else { [2 * GRAIN[0], GRAIN[1]] };
+        let Some((axis, at)) = cut([m, n], grain, threads) else {
             return Arch::new().dispatch(self);
         };
         let (first, rest) = self.split(axis, at);
@@ -247,6 +250,11 @@ impl<E: Real> Product<E> {
                 to[..columns].iter_mut().enumerate().for_each(|(column, to)| *to = at(row, column));
             }
             return;
+        }
+        if self.b_steps[0] == 1 {
+            let step = self.b_steps[1] * size_of::<E>() as isize;
+            // SAFETY: these are columns of `b`, and the panel has room for them.
+            return unsafe { to_columns(start, step, panel.as_mut_ptr(), width, [columns, depth]) };
         }
         for column in 0..columns {
             let to = panel[column..].iter_mut().step_by(width);

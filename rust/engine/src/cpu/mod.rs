@@ -2,6 +2,7 @@
 
 pub(crate) mod attention;
 pub(crate) mod bfloat16;
+mod columns;
 pub(crate) mod convolution;
 mod direct;
 pub(crate) mod exponential;
