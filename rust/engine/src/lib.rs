@@ -20,6 +20,7 @@ pub mod storage;
 pub mod tensor;
 #[cfg(test)]
 mod testing;
+mod threads;
 pub mod trainer;
 #[cfg(test)]
 mod tree;
@@ -30,4 +31,5 @@ pub use interrupt::Interrupt;
 pub use number::Number;
 pub use program::{Precision, Program};
 pub use tensor::{DType, Tensor};
+pub use threads::look_out;
 pub use trainer::Session;

@@ -61,6 +61,7 @@ mod x86 {
     use crate::cpu::columns::to_columns;
     use crate::cpu::gemm::{Matrix, cut};
     use crate::memory::Block;
+    use crate::threads::join;
 
     /// Pairs of terms that one pass adds to each sum: as many rows of a panel of `b` as the first cache holds.
     const DEPTH: usize = 256;
@@ -186,7 +187,7 @@ mod x86 {
                 (first.columns, rest.columns) = (at, self.columns - at);
                 (rest.b, rest.out) = (self.b.behind(at), self.out.wrapping_add(at));
             }
-            rayon::join(move || first.shared_out(threads / 2), move || rest.shared_out(threads - threads / 2));
+            join(move || first.shared_out(threads / 2), move || rest.shared_out(threads - threads / 2));
         }
 
         /// # Safety

@@ -11,6 +11,7 @@ use super::winograd::Winograd;
 use crate::memory::Block;
 use crate::ops::Window;
 use crate::tensor::Real;
+use crate::threads::join;
 
 /// The sizes of one convolution.
 #[derive(Clone, Copy, Debug)]
@@ -346,7 +347,7 @@ fn for_shares<E: Real>(
                 [a.split_at_mut(at[0]), b.split_at_mut(at[1])]
             };
             let middle = shares.start + half;
-            rayon::join(
+            join(
                 || for_shares(shares.start..middle, [a, b], steps, body),
                 || for_shares(middle..shares.end, [a_rest, b_rest], steps, body),
             );

@@ -6,6 +6,7 @@ use super::columns::to_columns;
 use super::kernel::{ACROSS, MOST_ROWS, Tile, tile_rows};
 use crate::memory::Block;
 use crate::tensor::Real;
+use crate::threads::join;
 
 /// Multiply-adds below which one thread is faster (measured on MLP sizes).
 pub(super) const PARALLEL_WORK: usize = 1 << 20;
@@ -214,7 +215,7 @@ impl<E: Real> Product<E> {
             return Arch::new().dispatch(self);
         };
         let (first, rest) = self.split(axis, at);
-        rayon::join(move || first.shared_out(threads / 2), move || rest.shared_out(threads - threads / 2));
+        join(move || first.shared_out(threads / 2), move || rest.shared_out(threads - threads / 2));
     }
 
     /// The parts before and behind a row (axis 0) or column (axis 1).

@@ -14,9 +14,8 @@ pub(crate) mod kernel;
 pub(crate) mod pooling;
 mod winograd;
 
-use rayon::prelude::*;
-
 use crate::tensor::Real;
+use crate::threads::join;
 
 /// Elements below which a second thread costs more than it brings (about 10 µs of work).
 pub const PARALLEL_ELEMENTS: usize = 32 * 1024;
@@ -52,7 +51,7 @@ pub fn for_pieces<E: Send>(out: &mut [E], body: impl Fn(usize, &mut [E]) + Sync)
     if length >= out.len() {
         return body(0, out);
     }
-    out.par_chunks_mut(length).enumerate().for_each(|(index, piece)| body(index * length, piece));
+    for_chunks(out, length, 0, &body);
 }
 
 /// Like [`for_pieces`] in whole rows of `width` elements.
@@ -62,7 +61,17 @@ pub fn for_rows<E: Send>(out: &mut [E], width: usize, body: impl Fn(usize, &mut 
         return body(0, out);
     }
     let rows = rows.div_ceil(rayon::current_num_threads());
-    out.par_chunks_mut(rows * width).enumerate().for_each(|(index, piece)| body(index * rows, piece));
+    for_chunks(out, rows * width, 0, &|offset, piece: &mut [E]| body(offset / width, piece));
+}
+
+/// Calls `body(offset, chunk)` on each chunk of that length, among the threads; `offset` is the place of the first element.
+pub fn for_chunks<E: Send>(out: &mut [E], length: usize, offset: usize, body: &(impl Fn(usize, &mut [E]) + Sync)) {
+    if out.len() <= length {
+        return body(offset, out);
+    }
+    let middle = out.len().div_ceil(length) / 2 * length;
+    let (first, rest) = out.split_at_mut(middle);
+    join(|| for_chunks(first, length, offset, body), || for_chunks(rest, length, offset + middle, body));
 }
 
 /// `a += b`.

@@ -9,6 +9,7 @@ use crate::Number;
 use crate::cpu;
 use crate::memory::Block;
 use crate::tensor::{DType, Real, Tensor};
+use crate::threads::join;
 
 /// One look at every element: the new parameter, the new `S` arrays of state, and `K` terms that are added up.
 pub(super) trait Pass<const S: usize, const K: usize>: Copy + Sync {
@@ -206,7 +207,7 @@ fn shared_out<E: Real, P: Pass<S, K>, const S: usize, const K: usize>(
     let half = count.div_ceil(length) / 2 * length;
     let first = rest.split_off(half);
     let (sums, rest_sums) = sums.split_at_mut(half / BLOCK * K);
-    rayon::join(|| shared_out(pass, scale, length, first, sums), || shared_out(pass, scale, length, rest, rest_sums));
+    join(|| shared_out(pass, scale, length, first, sums), || shared_out(pass, scale, length, rest, rest_sums));
 }
 
 /// Passes over a piece on the calling thread; leaves the sums of its blocks.
@@ -316,18 +317,13 @@ pub(crate) fn dot(a: &Tensor, b: &Tensor) -> f64 {
 
 /// Adds up what `block` makes of each block, the same for any number of threads.
 fn blocked<E: Real>(a: &[E], b: &[E], block: impl Fn(&[E], &[E]) -> f64 + Sync) -> f64 {
-    use rayon::prelude::*;
     let mut sums = Block::full(a.len().div_ceil(BLOCK), 0.0);
     let work = |first: usize, sums: &mut [f64]| {
         let blocks = a[first * BLOCK..].chunks(BLOCK).zip(b[first * BLOCK..].chunks(BLOCK));
         sums.iter_mut().zip(blocks).for_each(|(sum, (a, b))| *sum = block(a, b));
     };
     let length = cpu::piece(a.len()).div_ceil(BLOCK);
-    if length >= sums.len() {
-        work(0, &mut sums);
-    } else {
-        sums.par_chunks_mut(length).enumerate().for_each(|(index, piece)| work(index * length, piece));
-    }
+    cpu::for_chunks(&mut sums, length, 0, &work);
     sums.iter().sum()
 }
 
