@@ -1,7 +1,8 @@
-"""The engine's threads share the processors: each begins on one of its own, and may leave it afterwards."""
+"""The engine's threads begin each on a processor of its own, are awake while there is work, and rest afterwards."""
 
 import contextlib
 import os
+import re
 import sys
 import threading
 import time
@@ -59,3 +60,35 @@ def test_threads_begin_on_processors_of_their_own_and_are_free_afterwards():
     assert apart
     assert all(frozenset().union(*places) == allowed for places in apart)
     assert all(os.sched_getaffinity(thread) == allowed for thread in threads_of_this_process())
+
+
+def sleeps(threads):
+    """How often any of the threads has gone to sleep."""
+    status = [Path(f"/proc/self/task/{thread}/status").read_text() for thread in threads]
+    return sum(int(re.findall(r"^voluntary_ctxt_switches:\s+(\d+)", text, re.MULTILINE)[0]) for text in status)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone counts how often threads sleep")
+def test_threads_stay_awake_for_the_pieces_of_a_step():
+    model = bn.Sequential([bn.layers.Dense(256, "relu"), bn.layers.Dense(128, "relu"), bn.layers.Dense(10)])
+    model.compile("mse", "adam")
+    steps = 200
+    x, y = np.ones((128 * steps, 256), np.float32), np.ones((128 * steps, 10), np.float32)
+    model.fit(x[:128], y[:128], verbose=0)
+    threads = engine_threads()
+    found, end = [], time.monotonic() + 10
+    while min(found, default=steps) >= steps / 2 and time.monotonic() < end:  # others may want the processors
+        before = sleeps(threads)
+        model.fit(x, y, batch_size=128, verbose=0)
+        found.append(sleeps(threads) - before)
+    assert min(found) < steps / 2
+
+
+def test_threads_rest_when_nothing_is_left_to_do():
+    model = bn.Sequential([bn.layers.Dense(256, "relu"), bn.layers.Dense(10)])
+    model.compile("mse", "adam")
+    model.fit(np.ones((512, 256), np.float32), np.ones((512, 10), np.float32), verbose=0)
+    time.sleep(0.1)
+    before = time.process_time()
+    time.sleep(0.4)
+    assert time.process_time() - before < 0.1

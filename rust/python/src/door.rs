@@ -8,7 +8,7 @@ use burnish_engine::{Error, Interrupt, Result, in_order};
 use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
-use crate::threads::{Work, forked, pool};
+use crate::threads::{Lookouts, Work, forked, pool};
 
 /// The last panic's message and place, for the exception that it becomes.
 static LAST_PANIC: Mutex<Option<String>> = Mutex::new(None);
@@ -35,12 +35,13 @@ pub fn enter<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T> + Send) -
 }
 
 /// Runs long work of the engine without the GIL among the threads that share it, so that handing them pieces is cheap;
-/// this thread meanwhile listens to Ctrl-C (Python tells signals to the main thread alone). See [`Work::begin`] for `apart`.
+/// this thread meanwhile listens to Ctrl-C (Python tells signals to the main thread alone). `shared` says that they do the work,
+/// and not a device.
 #[expect(clippy::disallowed_methods, reason = "this is the one door")]
 pub fn enter_long<S: Send, T: Send>(
     py: Python<'_>,
     guarded: &Mutex<S>,
-    apart: bool,
+    shared: bool,
     work: impl FnOnce(&mut S, &Interrupt) -> Result<T> + Send,
 ) -> PyResult<T> {
     let interrupt = Interrupt::default();
@@ -51,10 +52,12 @@ pub fn enter_long<S: Send, T: Send>(
         let mut guard = lock(guarded);
         let guarded = &mut *guard;
         let pool = pool();
-        let mut under_way = Work::begin(pool.current_num_threads(), apart);
+        let mut under_way = Work::begin(pool.current_num_threads(), shared);
+        let alone = under_way.is_alone();
         pool.in_place_scope(|scope| {
             let interrupt = &interrupt;
             scope.spawn(move |_| {
+                let _lookouts = alone.then(Lookouts::post);
                 // The receiver waits in this very scope.
                 let _ = sender.send(caught(|| work(guarded, interrupt)));
             });

@@ -1,7 +1,9 @@
 //! The threads that share the engine's work, made at first use, and again in a forked child: threads do not survive a fork.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use burnish_engine::look_out;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::door::lock;
@@ -21,25 +23,34 @@ static LONG: Mutex<usize> = Mutex::new(0);
 
 /// Long work of the engine that is under way.
 #[derive(Debug)]
-pub struct Work(Vec<Held>);
+pub struct Work {
+    held: Vec<Held>,
+    alone: bool,
+}
 
 impl Work {
-    /// Says that work begins. With `apart`, each of the threads is held on a processor of its own, unless other work is under way.
+    /// Says that work begins. If the threads share it, and no other is under way, each is held on a processor of its own.
     ///
     /// A virtual machine's Linux wakes a thread behind the one that wakes it, on the same processor, when the others have slept
     /// for 0.2 ms, and the two share it until it looks again: 10 to 20 ms of every fit. On devices with threads of their own nobody is
     /// held, for these are born where their parents are.
-    pub fn begin(threads: usize, apart: bool) -> Self {
+    pub fn begin(threads: usize, shared: bool) -> Self {
         let mut long = lock(&LONG);
         *long += 1;
+        let alone = shared && *long == 1;
         let started = lock(&STARTED);
         let held = started.iter().filter_map(|&(place, thread)| thread.held(place, threads));
-        Self(if apart && *long == 1 { held.collect() } else { Vec::new() })
+        Self { held: if alone { held.collect() } else { Vec::new() }, alone }
+    }
+
+    /// Whether the threads have nothing else to do.
+    pub fn is_alone(&self) -> bool {
+        self.alone
     }
 
     /// Lets threads go where they like; they stay where they are while they work.
     pub fn release(&mut self) {
-        self.0.clear();
+        self.held.clear();
     }
 }
 
@@ -47,6 +58,30 @@ impl Drop for Work {
     fn drop(&mut self) {
         self.release();
         *lock(&LONG) -= 1;
+    }
+}
+
+/// Threads that look out for pieces of this one's work, until this is dropped.
+#[derive(Debug)]
+pub struct Lookouts(Arc<AtomicBool>);
+
+impl Lookouts {
+    /// All threads of the pool but this one.
+    pub fn post() -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let (here, seen) = (rayon::current_thread_index(), Arc::clone(&over));
+        rayon::spawn_broadcast(move |place| {
+            if Some(place.index()) != here {
+                look_out(&seen);
+            }
+        });
+        Self(over)
+    }
+}
+
+impl Drop for Lookouts {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
     }
 }
 
