@@ -191,12 +191,12 @@ def _flops(built: Built, batch_size: int) -> dict[tuple[str, int | None], float]
 
 
 def _peak(device: str) -> float:
-    """Return the most FLOPs a second of a few products of large float32 matrices."""
-    size = 1024 if device in ("cpu", "ndarray") else 4096
-    matrix = Tensor(np.random.default_rng(0).random((size, size), np.float32), device=device)
+    """Return the most FLOPs a second of any product of large square float32 matrices, of a second of them."""
     best = 0.0
-    for _ in range(8):
-        began = time.perf_counter()
-        (matrix @ matrix)[:1, :1].numpy()  # a read waits until it is done
-        best = max(best, 2 * size**3 / (time.perf_counter() - began))
+    for size in (512, 1024, 2048) if device in ("cpu", "ndarray") else (4096,):
+        matrix = Tensor(np.random.default_rng(0).random((size, size), np.float32), device=device)
+        end = time.perf_counter() + 0.3
+        while (began := time.perf_counter()) < end:
+            (matrix @ matrix)[:1, :1].numpy()  # a read waits until it is done
+            best = max(best, 2 * size**3 / (time.perf_counter() - began))
     return best
