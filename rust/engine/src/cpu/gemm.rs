@@ -121,8 +121,18 @@ pub fn gemm_serial_runs<E: Real>(
 /// Terms that one pass adds to each sum: as many rows of a panel of `b` as the first cache holds.
 const DEPTH: usize = 512;
 
-/// Rows of `a` from which on a panel of `b` is copied together first.
-const MANY_ROWS: usize = 256;
+/// Rows of `a` from which on a panel of `b` is copied together first: near rows, and those that lie about a page apart, which neither
+/// the first caches nor their tables of pages hold.
+const MANY_ROWS: [usize; 2] = [256, 96];
+
+/// Bytes after which the places of the first cache come again.
+const PLACES: isize = 4096;
+
+/// Elements between rows that were copied together, so that they have places of their own.
+const NEAR: usize = DEPTH + 16;
+
+/// Bytes between rows from which on they lie far apart.
+const FAR: usize = 3584;
 
 pub(super) fn gemm_with<E: Real>(
     out: &mut [E],
@@ -191,6 +201,7 @@ impl<E: Real> Product<E> {
         b: Matrix<'_, E>,
         [m, k, n]: [usize; 3],
     ) -> Self {
+        let far = b.row_stride as usize * size_of::<E>() >= FAR;
         Self {
             out: out.as_mut_ptr(),
             out_step: out_stride as isize,
@@ -202,7 +213,7 @@ impl<E: Real> Product<E> {
             runs: 1,
             a_run: 0,
             accumulate,
-            pack: b.column_stride != 1 && n > 1 || m >= MANY_ROWS,
+            pack: b.column_stride != 1 && n > 1 || m >= MANY_ROWS[usize::from(far)],
         }
     }
 
@@ -248,7 +259,9 @@ impl<E: Real> Product<E> {
         }
         if self.b_steps[1] == 1 {
             for (row, to) in panel.chunks_exact_mut(width).enumerate() {
-                to[..columns].iter_mut().enumerate().for_each(|(column, to)| *to = at(row, column));
+                // SAFETY: as above.
+                let from = unsafe { std::slice::from_raw_parts(start.offset(row as isize * self.b_steps[0]), columns) };
+                to[..columns].copy_from_slice(from);
             }
             return;
         }
@@ -260,6 +273,26 @@ impl<E: Real> Product<E> {
         for column in 0..columns {
             let to = panel[column..].iter_mut().step_by(width);
             to.enumerate().for_each(|(row, to)| *to = at(row, column));
+        }
+    }
+
+    /// Whether the first cache has one place for the same term of all rows of `a`, and there are few enough rows to copy them.
+    fn a_collides(&self) -> bool {
+        let [row, term] = self.a_steps.map(|step| step * size_of::<E>() as isize);
+        let copied = (2..=MANY_ROWS[0]).contains(&self.sizes[0]) && self.sizes[2] >= GRAIN[1];
+        self.runs == 1 && term == size_of::<E>() as isize && row % PLACES == 0 && copied
+    }
+
+    /// Copies some terms of the rows of `a` to rows of [`NEAR`].
+    #[inline(always)]
+    fn brought_near(&self, to: &mut [E], [from, depth]: [usize; 2]) {
+        for (row, to) in to.chunks_exact_mut(NEAR).enumerate() {
+            // SAFETY: the terms lie within `a`.
+            let terms = unsafe {
+                let start = self.a.offset(row as isize * self.a_steps[0] + from as isize);
+                std::slice::from_raw_parts(start, depth)
+            };
+            to[..depth].copy_from_slice(terms);
         }
     }
 
@@ -291,9 +324,17 @@ impl<E: Real> pulp::WithSimd for Product<E> {
         let width = ACROSS * lanes;
         let terms = DEPTH.min(k) * self.runs;
         let mut panel = (self.pack || n % lanes > 0).then(|| Block::<E>::uninitialised(terms * width));
+        let mut near = self.a_collides().then(|| Block::<E>::uninitialised(m * NEAR));
         let mut room = [E::default(); MOST_ROWS * ACROSS * MOST_LANES];
         for from in (0..k).step_by(DEPTH) {
             let depth = DEPTH.min(k - from);
+            let (a, a_steps) = match &mut near {
+                Some(near) => {
+                    self.brought_near(near, [from, depth]);
+                    (near.as_ptr(), [NEAR as isize, 1])
+                }
+                None => (self.a.wrapping_offset(from as isize * self.a_steps[1]), self.a_steps),
+            };
             for column in (0..n).step_by(width) {
                 let columns = width.min(n - column);
                 let (b, b_step) = match &mut panel {
@@ -307,16 +348,15 @@ impl<E: Real> pulp::WithSimd for Product<E> {
                 // Tiles of about the same size.
                 let rows = m.div_ceil(m.div_ceil(tile_rows::<S>(registers)));
                 for row in (0..m).step_by(rows) {
-                    let (start, depth_start) = (row as isize, from as isize);
                     let tile = Tile {
                         depth,
                         runs: self.runs,
                         a_run: self.a_run,
-                        a: self.a.wrapping_offset(start * self.a_steps[0] + depth_start * self.a_steps[1]),
-                        a_steps: self.a_steps,
+                        a: a.wrapping_offset(row as isize * a_steps[0]),
+                        a_steps,
                         b,
                         b_step,
-                        out: self.out.wrapping_offset(start * self.out_step + column as isize),
+                        out: self.out.wrapping_offset(row as isize * self.out_step + column as isize),
                         out_step: self.out_step,
                         rows: rows.min(m - row),
                         accumulate: self.accumulate || from > 0,
@@ -419,6 +459,25 @@ pub(super) mod tests {
             }
             let found: Vec<f64> = out.chunks(n + 2).flat_map(|row| row[..n].to_vec()).collect();
             assert_close(&found, &expected, 1e-12);
+        }
+    }
+
+    #[test]
+    fn rows_a_page_apart_are_multiplied_as_others() {
+        for (sizes, gaps) in [([100, 700, 450], [324, 62]), ([3, 512, 33], [0, 0]), ([257, 512, 40], [0, 500])] {
+            let [m, k, n] = sizes;
+            let storage = [reals::<f64>(1, m * (k + gaps[0])), reals::<f64>(2, k * (n + gaps[1]))];
+            let (a, b) = (lay(&storage[0], m, k, false, gaps[0]), lay(&storage[1], k, n, false, gaps[1]));
+            let start = reals::<f64>(3, m * n);
+            for accumulate in [false, true] {
+                let mut expected = start.clone();
+                naive(&mut expected, accumulate, a, b, sizes);
+                for threads in [1, 2] {
+                    let mut out = start.clone();
+                    gemm_with(&mut out, n, accumulate, a, b, sizes, threads);
+                    assert_close(&out, &expected, 1e-12);
+                }
+            }
         }
     }
 
