@@ -6,12 +6,11 @@ use rayon::prelude::*;
 use super::direct::Direct;
 use super::gemm::{Matrix, gemm_serial};
 use super::grouped::Grouped;
-use super::vectorised;
 use super::winograd::Winograd;
+use super::{for_shares, vectorised};
 use crate::memory::Block;
 use crate::ops::Window;
 use crate::tensor::Real;
-use crate::threads::join;
 
 /// The sizes of one convolution.
 #[derive(Clone, Copy, Debug)]
@@ -327,32 +326,6 @@ pub(crate) fn backward<E: Real>(
         sum
     });
     (wanted[0].then_some(dx), dkernel)
-}
-
-/// `body(share, its pieces)` for each share, which has so many elements of each array (none of one that is empty), in parallel.
-fn for_shares<E: Real>(
-    shares: std::ops::Range<usize>,
-    arrays: [&mut [E]; 2],
-    steps: [usize; 2],
-    body: &(impl Fn(usize, [&mut [E]; 2]) + Sync),
-) {
-    match shares.len() {
-        0 => {}
-        1 => body(shares.start, arrays),
-        count => {
-            let half = count / 2;
-            let [(a, a_rest), (b, b_rest)] = {
-                let [a, b] = arrays;
-                let at = [(half * steps[0]).min(a.len()), (half * steps[1]).min(b.len())];
-                [a.split_at_mut(at[0]), b.split_at_mut(at[1])]
-            };
-            let middle = shares.start + half;
-            join(
-                || for_shares(shares.start..middle, [a, b], steps, body),
-                || for_shares(middle..shares.end, [a_rest, b_rest], steps, body),
-            );
-        }
-    }
 }
 
 /// How a convolution is differentiated.

@@ -14,6 +14,8 @@ pub(crate) mod kernel;
 pub(crate) mod pooling;
 mod winograd;
 
+use std::ops::Range;
+
 use crate::tensor::Real;
 use crate::threads::join;
 
@@ -51,7 +53,7 @@ pub fn for_pieces<E: Send>(out: &mut [E], body: impl Fn(usize, &mut [E]) + Sync)
     if length >= out.len() {
         return body(0, out);
     }
-    for_chunks(out, length, 0, &body);
+    for_chunks(out, length, body);
 }
 
 /// Like [`for_pieces`] in whole rows of `width` elements.
@@ -61,17 +63,39 @@ pub fn for_rows<E: Send>(out: &mut [E], width: usize, body: impl Fn(usize, &mut 
         return body(0, out);
     }
     let rows = rows.div_ceil(rayon::current_num_threads());
-    for_chunks(out, rows * width, 0, &|offset, piece: &mut [E]| body(offset / width, piece));
+    for_chunks(out, rows * width, |offset, piece| body(offset / width, piece));
 }
 
-/// Calls `body(offset, chunk)` on each chunk of that length, among the threads; `offset` is the place of the first element.
-pub fn for_chunks<E: Send>(out: &mut [E], length: usize, offset: usize, body: &(impl Fn(usize, &mut [E]) + Sync)) {
-    if out.len() <= length {
-        return body(offset, out);
+/// Calls `body(offset, chunk)` on each chunk of that length, in parallel; `offset` is the place of its first element.
+pub fn for_chunks<E: Send>(out: &mut [E], length: usize, body: impl Fn(usize, &mut [E]) + Sync) {
+    let chunks = out.len().div_ceil(length);
+    for_shares(0..chunks, [out, &mut []], [length, 0], &|index, [chunk, _]| body(index * length, chunk));
+}
+
+/// `body(share, its pieces)` for each share, which has so many elements of each array (none of one that is empty), in parallel.
+fn for_shares<E: Send>(
+    shares: Range<usize>,
+    arrays: [&mut [E]; 2],
+    steps: [usize; 2],
+    body: &(impl Fn(usize, [&mut [E]; 2]) + Sync),
+) {
+    match shares.len() {
+        0 => {}
+        1 => body(shares.start, arrays),
+        count => {
+            let half = count / 2;
+            let [(a, a_rest), (b, b_rest)] = {
+                let [a, b] = arrays;
+                let at = [(half * steps[0]).min(a.len()), (half * steps[1]).min(b.len())];
+                [a.split_at_mut(at[0]), b.split_at_mut(at[1])]
+            };
+            let middle = shares.start + half;
+            join(
+                || for_shares(shares.start..middle, [a, b], steps, body),
+                || for_shares(middle..shares.end, [a_rest, b_rest], steps, body),
+            );
+        }
     }
-    let middle = out.len().div_ceil(length) / 2 * length;
-    let (first, rest) = out.split_at_mut(middle);
-    join(|| for_chunks(first, length, offset, body), || for_chunks(rest, length, offset + middle, body));
 }
 
 /// `a += b`.

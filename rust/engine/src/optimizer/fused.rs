@@ -323,7 +323,7 @@ fn blocked<E: Real>(a: &[E], b: &[E], block: impl Fn(&[E], &[E]) -> f64 + Sync) 
         sums.iter_mut().zip(blocks).for_each(|(sum, (a, b))| *sum = block(a, b));
     };
     let length = cpu::piece(a.len()).div_ceil(BLOCK);
-    cpu::for_chunks(&mut sums, length, 0, &work);
+    cpu::for_chunks(&mut sums, length, work);
     sums.iter().sum()
 }
 
