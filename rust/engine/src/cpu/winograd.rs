@@ -1,8 +1,13 @@
-//! Convolution with windows of 3 by 3 by Winograd's algorithm F(2x2, 3x3): 16 products where there were 36.
+//! Convolution with windows of 3 by 3 by Winograd's algorithm F(4x4, 3x3): 36 products where there were 144.
 //!
-//! With d a tile of 4 by 4 pixels and g the kernel, the 2 by 2 outputs of the tile are `Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A`
+//! With d a tile of 6 by 6 pixels and g the kernel, the 4 by 4 outputs of the tile are `Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A`
 //! (Lavin and Gray, 2016, <https://arxiv.org/abs/1509.09308>). Over channels and filters, ⊙ is one product of matrices for each of
-//! the 16 places. Gradients are the transposed maps.
+//! the 36 places. Gradients are the transposed maps.
+//!
+//! The maps are those of polynomials at the points 0, ±5/8, ±3/2 and ∞: in 32 bits twice the rounding of plain sums, where the
+//! usual 0, ±1, ±2 and ∞ have five times (Barabasz et al., 2018, <https://arxiv.org/abs/1803.10986>, on the choice of points).
+
+use std::marker::PhantomData;
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -14,25 +19,33 @@ use crate::tensor::Real;
 
 /// Channels and filters come in as many as the widest register holds.
 const LANES: usize = 16;
+/// Rows and columns of output that a tile gives.
+const OUT: usize = 4;
+/// Rows and columns of a tile.
+const SIDE: usize = OUT + 2;
 /// Places of a transformed tile.
-const PLACES: usize = 16;
+const PLACES: usize = SIDE * SIDE;
+/// The points, which are negative too, of few bits, so that the maps of inputs and outputs have exact numbers. Of those with up to
+/// four behind the point these round least.
+const NEAR: f64 = 0.625;
+const FAR: f64 = 1.5;
 /// Elements between planes, the matrices of the places: lengths are powers of 2 often, and a cache holds few lines that lie so far
 /// apart.
 const GAP: usize = 16;
-/// About how many tiles are transformed together: enough rows for the products, few enough for the second-level cache.
-const TILES: usize = 64;
+/// Bytes of transformed tiles that are worked on together, which the second-level cache holds,
+const TOGETHER: usize = 512 * 1024;
+/// and the fewest of them: enough rows for the products.
+const FEWEST: usize = 16;
 
 /// A convolution that tiles can compute.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Winograd(Sizes);
 
-/// Some tiles, counted from the first of the first image of a group on.
+/// Some tiles, counted from the first of the first image on.
 #[derive(Clone, Copy)]
 struct Tiles {
     first: usize,
     count: usize,
-    /// The images of the group.
-    images: usize,
 }
 
 /// Elements from a plane to the next.
@@ -40,41 +53,47 @@ fn plane(rows: usize, width: usize) -> usize {
     rows * width + GAP
 }
 
+/// Planes of so many rows.
+fn planes<E: Real>(rows: usize, width: usize) -> Block<E> {
+    Block::uninitialised(PLACES * plane(rows, width))
+}
+
 impl Winograd {
-    /// `None` where the window is another one, or channels do not fill registers.
+    /// `None` where the window is another one, channels do not fill registers, or tiles reach too far beyond the output.
     pub(super) fn of(sizes: &Sizes) -> Option<Self> {
         let Sizes { window, input: [.., channels], output, groups, filters } = *sizes;
         let fits = window.size == [3, 3] && window.strides == [1, 1] && window.dilation == [1, 1] && groups == 1;
         let whole = channels > 0 && channels % LANES == 0 && filters > 0 && filters % LANES == 0;
-        (fits && whole && output[0] > 1 && output[1] > 1).then_some(Self(*sizes))
+        (fits && whole && output.iter().all(|&length| length >= OUT - 1)).then_some(Self(*sizes))
     }
 
     /// Rows and columns of tiles on an image.
     fn grid(&self) -> [usize; 2] {
-        self.0.output.map(|length| length.div_ceil(2))
+        self.0.output.map(|length| length.div_ceil(OUT))
     }
 
     fn tiles_an_image(&self) -> usize {
         self.grid().iter().product()
     }
 
-    /// Height and width of an image with its border, as far as tiles reach.
-    fn framed(&self) -> [usize; 2] {
-        self.grid().map(|tiles| 2 * tiles + 2)
+    /// How many tiles of some images are worked on together, and all of them by so many.
+    fn tiles<E>(&self, x: &[E]) -> (usize, impl Iterator<Item = Tiles>) {
+        let all = x.len() / self.0.image() * self.tiles_an_image();
+        let tile = PLACES * (self.0.input[2] + self.0.filters) * size_of::<E>();
+        let blocks = all.div_ceil((TOGETHER / tile).max(FEWEST));
+        let together = all.div_ceil(blocks.max(1)).max(1);
+        let tiles = (0..all).step_by(together).map(move |first| Tiles { first, count: together.min(all - first) });
+        (together, tiles)
     }
 
-    fn channels(&self) -> usize {
-        self.0.input[2]
+    /// What tiles read of the input.
+    fn input<'a, E>(&self, values: &'a [E], beyond: &'a [E]) -> Images<'a, E> {
+        Images { values, size: self.0.input, border: [0, 1].map(|axis| self.0.window.padding[axis][0]), beyond }
     }
 
-    /// Images that are worked on together.
-    fn images(&self) -> usize {
-        (TILES / self.tiles_an_image()).max(1)
-    }
-
-    /// `G g Gᵀ`: the kernel `[3, 3, channels, filters]` in 16 planes `[channels, filters]`.
+    /// `G g Gᵀ`: the kernel `[3, 3, channels, filters]` in planes `[channels, filters]`.
     pub(super) fn kernel<E: Real>(&self, kernel: &[E]) -> Block<E> {
-        let mut transformed = Block::uninitialised(PLACES * plane(self.channels(), self.0.filters));
+        let mut transformed = planes(self.0.input[2], self.0.filters);
         Arch::new().dispatch(Kernel { kernel, transformed: &mut transformed });
         transformed
     }
@@ -88,11 +107,12 @@ impl Winograd {
         activate: &impl Fn(&mut [E]),
         y: &mut [E],
     ) {
-        let (channels, filters) = (self.channels(), self.0.filters);
-        let mut room = Room::new(self);
-        let mut products = Block::<E>::uninitialised(PLACES * plane(room.most, filters));
-        let image = self.0.output[0] * self.0.output[1] * filters;
-        self.for_tiles(x, &mut room, |first_image, tiles, transformed| {
+        let (channels, filters) = (self.0.input[2], self.0.filters);
+        let (together, blocks) = self.tiles(x);
+        let (mut transformed, mut products) = (planes(together, channels), planes(together, filters));
+        let beyond = Block::full(channels, E::default());
+        for tiles in blocks {
+            self.transform::<E, OfInput, SIDE>(tiles, self.input(x, &beyond), &mut transformed);
             for place in 0..PLACES {
                 gemm_serial(
                     &mut products[place * plane(tiles.count, filters)..],
@@ -102,25 +122,26 @@ impl Winograd {
                     [tiles.count, channels, filters],
                 );
             }
-            let y = &mut y[first_image * image..][..tiles.images * image];
             Arch::new().dispatch(Outputs { winograd: self, tiles, products: &products, bias, y: &mut *y });
-            if tiles.first + tiles.count == tiles.images * self.tiles_an_image() {
-                activate(y);
-            }
-        });
+            let ready = [tiles.first, tiles.first + tiles.count].map(|tile| tile / self.tiles_an_image());
+            let [first, end] = ready.map(|image| image * self.0.pixels() * filters);
+            activate(&mut y[first..end]);
+        }
     }
 
     /// Adds the gradient of the kernel from some images.
     pub(super) fn kernel_gradient<E: Real>(&self, x: &[E], gradient: &[E], dkernel: &mut [E]) {
-        let (channels, filters) = (self.channels(), self.0.filters);
-        let mut room = Room::new(self);
-        let mut spread = Block::<E>::uninitialised(PLACES * plane(room.most, filters));
-        let mut sums = Block::<E>::uninitialised(PLACES * plane(channels, filters));
-        let image = self.0.output[0] * self.0.output[1] * filters;
+        let (channels, filters) = (self.0.input[2], self.0.filters);
+        let (together, blocks) = self.tiles(x);
+        let (mut transformed, mut spread) = (planes(together, channels), planes(together, filters));
+        let mut sums = planes(channels, filters);
+        let beyond = Block::full(channels.max(filters), E::default());
+        let [height, width] = self.0.output;
+        let outputs = Images { values: gradient, size: [height, width, filters], border: [0; 2], beyond: &beyond };
         let mut started = false;
-        self.for_tiles(x, &mut room, |first_image, tiles, transformed| {
-            let (winograd, gradient) = (self, &gradient[first_image * image..]);
-            Arch::new().dispatch(Spread { winograd, tiles, gradient, spread: &mut spread });
+        for tiles in blocks {
+            self.transform::<E, OfInput, SIDE>(tiles, self.input(x, &beyond), &mut transformed);
+            self.transform::<E, OfGradient, OUT>(tiles, outputs, &mut spread);
             for place in 0..PLACES {
                 gemm_serial(
                     &mut sums[place * plane(channels, filters)..],
@@ -131,78 +152,28 @@ impl Winograd {
                 );
             }
             started = true;
-        });
+        }
         if started {
-            Arch::new().dispatch(KernelGradient { transformed: &sums, dkernel });
+            Arch::new().dispatch(KernelGradient { sums: &sums, dkernel });
         }
     }
 
-    /// Calls `body(first image, tiles counted from there, their Bᵀ d B, 16 planes [tiles, channels])` for all tiles of some images.
-    fn for_tiles<E: Real>(&self, x: &[E], room: &mut Room<E>, mut body: impl FnMut(usize, Tiles, &[E])) {
-        let image = self.0.input.iter().product::<usize>().max(1);
-        for (group, x) in x.chunks(self.images() * image).enumerate() {
-            self.frame(x, &mut room.framed);
-            let images = x.len() / image;
-            let tiles = images * self.tiles_an_image();
-            let count = tiles.div_ceil(tiles.div_ceil(TILES));
-            for first in (0..tiles).step_by(count) {
-                let tiles = Tiles { first, count: count.min(tiles - first), images };
-                let transformed = &mut *room.transformed;
-                Arch::new().dispatch(Inputs { winograd: self, tiles, framed: &room.framed, transformed });
-                body(group * self.images(), tiles, &room.transformed);
-            }
-        }
+    /// Maps tiles of `N` by `N` pixels to planes `[tiles, channels]`.
+    fn transform<E: Real, L: Lines<N, SIDE>, const N: usize>(
+        &self,
+        tiles: Tiles,
+        images: Images<'_, E>,
+        planes: &mut [E],
+    ) {
+        Arch::new().dispatch(Transform::<_, L, N> { winograd: self, tiles, images, planes, map: PhantomData });
     }
 
-    /// Copies images into the middle of their frames.
-    fn frame<E: Real>(&self, x: &[E], framed: &mut [E]) {
-        let Sizes { window, input: [height, width, channels], .. } = self.0;
-        let [frame_height, frame_width] = self.framed();
-        let [top, left] = [0, 1].map(|axis| window.padding[axis][0]);
-        let frames = framed.chunks_exact_mut(frame_height * frame_width * channels);
-        for (frame, image) in frames.zip(x.chunks_exact(height * width * channels)) {
-            let rows = frame.chunks_exact_mut(frame_width * channels).skip(top);
-            for (to, from) in rows.zip(image.chunks_exact(width * channels)) {
-                to[left * channels..][..width * channels].copy_from_slice(from);
-            }
-        }
-    }
-
-    /// The first element of a tile in the output, and how many of its rows and columns lie there.
+    /// The image of a tile, and the first row and column of its output.
     #[inline(always)]
-    fn corner(&self, tile: usize) -> (usize, [usize; 2]) {
+    fn place(&self, tile: usize) -> (usize, [usize; 2]) {
         let [rows, columns] = self.grid();
-        let [height, width] = self.0.output;
-        let (image, row, column) = (tile / (rows * columns), 2 * (tile / columns % rows), 2 * (tile % columns));
-        (((image * height + row) * width + column) * self.0.filters, [(height - row).min(2), (width - column).min(2)])
+        (tile / (rows * columns), [tile / columns % rows * OUT, tile % columns * OUT])
     }
-}
-
-/// What one thread needs beside.
-struct Room<E> {
-    framed: Block<E>,
-    transformed: Block<E>,
-    /// The most tiles that are transformed together.
-    most: usize,
-}
-
-impl<E: Real> Room<E> {
-    fn new(winograd: &Winograd) -> Self {
-        let [height, width] = winograd.framed();
-        let tiles = winograd.images() * winograd.tiles_an_image();
-        let most = tiles.min(TILES);
-        Self {
-            framed: Block::full(winograd.images() * height * width * winograd.channels(), E::default()),
-            transformed: Block::uninitialised(PLACES * plane(most, winograd.channels())),
-            most,
-        }
-    }
-}
-
-/// `a + b`
-#[inline(always)]
-fn add<E: Real, S: Simd>(simd: S, a: E::Vector<S>, b: E::Vector<S>) -> E::Vector<S> {
-    <E as Vectors>::add(simd, a, b)
 }
 
 /// Elements from a place on, as many as a register holds.
@@ -225,117 +196,252 @@ unsafe fn write<E: Real, S: Simd>(to: *mut E, value: E::Vector<S>) {
     unsafe { to.cast::<E::Vector<S>>().write_unaligned(value) }
 }
 
+/// `a + b`
+#[inline(always)]
+fn add<E: Real, S: Simd>(simd: S, a: E::Vector<S>, b: E::Vector<S>) -> E::Vector<S> {
+    <E as Vectors>::add(simd, a, b)
+}
+
+/// `number · a`
+#[inline(always)]
+fn times<E: Real, S: Simd>(simd: S, number: f64, a: E::Vector<S>) -> E::Vector<S> {
+    E::multiply(simd, E::splat(simd, E::from_f64(number)), a)
+}
+
+/// `number · a + b`
+#[inline(always)]
+fn times_plus<E: Real, S: Simd>(simd: S, number: f64, a: E::Vector<S>, b: E::Vector<S>) -> E::Vector<S> {
+    E::multiply_add(simd, E::splat(simd, E::from_f64(number)), a, b)
+}
+
+/// Where the pixels of a tile lie.
+trait Pixels<E> {
+    /// The first channel of one.
+    fn pixel(&self, row: usize, column: usize) -> *const E;
+}
+
+/// Pixels that lie so many elements apart.
+struct Strided<E> {
+    from: *const E,
+    steps: [usize; 2],
+}
+
+impl<E> Pixels<E> for Strided<E> {
+    #[inline(always)]
+    fn pixel(&self, row: usize, column: usize) -> *const E {
+        self.from.wrapping_add(row * self.steps[0] + column * self.steps[1])
+    }
+}
+
+/// Pixels anywhere.
+struct Listed<E, const N: usize>([[*const E; N]; N]);
+
+impl<E, const N: usize> Pixels<E> for Listed<E, N> {
+    #[inline(always)]
+    fn pixel(&self, row: usize, column: usize) -> *const E {
+        self.0[row][column]
+    }
+}
+
+/// Images whose tiles begin on a border around them.
+#[derive(Clone, Copy)]
+struct Images<'a, E> {
+    values: &'a [E],
+    /// Height, width and channels.
+    size: [usize; 3],
+    border: [usize; 2],
+    /// A pixel of zeros, which all pixels beyond the image are.
+    beyond: &'a [E],
+}
+
+impl<E: Real> Images<'_, E> {
+    /// A pixel of an image, by its place in the border's frame; `None` if it lies beyond the image.
+    #[inline(always)]
+    fn pixel(&self, image: usize, place: [usize; 2]) -> Option<*const E> {
+        let [height, width, channels] = self.size;
+        let [row, column] = [0, 1].map(|axis| place[axis].wrapping_sub(self.border[axis]));
+        let inside = row < height && column < width;
+        inside.then(|| self.values[((image * height + row) * width + column) * channels..][..channels].as_ptr())
+    }
+
+    /// The `N` by `N` pixels from a place on, if all of them lie in the image.
+    #[inline(always)]
+    fn whole<const N: usize>(&self, image: usize, from: [usize; 2]) -> Option<Strided<E>> {
+        let [_, width, channels] = self.size;
+        self.pixel(image, from.map(|place| place + N - 1))?;
+        self.pixel(image, from).map(|from| Strided { from, steps: [width * channels, channels] })
+    }
+
+    /// The `N` by `N` pixels from a place on.
+    #[inline(always)]
+    fn listed<const N: usize>(&self, image: usize, from: [usize; 2]) -> Listed<E, N> {
+        let mut pixels = [[self.beyond.as_ptr(); N]; N];
+        for (row, pixels) in pixels.iter_mut().enumerate() {
+            for (column, pixel) in pixels.iter_mut().enumerate() {
+                *pixel = self.pixel(image, [from[0] + row, from[1] + column]).unwrap_or(*pixel);
+            }
+        }
+        Listed(pixels)
+    }
+}
+
 /// A map of the lines of a tile: its rows, then its columns.
 trait Lines<const N: usize, const M: usize> {
     /// Of one line.
     fn line<E: Real, S: Simd>(simd: S, line: [E::Vector<S>; N]) -> [E::Vector<S>; M];
 
-    /// Of rows, then of columns. (Closures would not be compiled into their caller, with its instructions.)
+    /// Of rows, as columns of the results, from a channel on; the map of these columns is that of the tile. (Closures would not be
+    /// compiled into their caller, with its instructions.)
+    ///
+    /// # Safety
+    /// All pixels have so many channels, and as many more as a register holds.
     #[inline(always)]
-    fn both_ways<E: Real, S: Simd>(simd: S, tile: [[E::Vector<S>; N]; N]) -> [[E::Vector<S>; M]; M] {
+    unsafe fn of_rows<E: Real, S: Simd>(simd: S, pixels: &impl Pixels<E>, channel: usize) -> [[E::Vector<S>; N]; M] {
         // SAFETY: zeros are a register.
         let zero: E::Vector<S> = unsafe { std::mem::zeroed() };
-        let (mut columns, mut out) = ([[zero; N]; M], [[zero; M]; M]);
-        for (row, line) in tile.into_iter().enumerate() {
-            for (column, value) in Self::line::<E, S>(simd, line).into_iter().enumerate() {
-                columns[column][row] = value;
+        let mut columns = [[zero; N]; M];
+        for row in 0..N {
+            let mut line = [zero; N];
+            for (column, value) in line.iter_mut().enumerate() {
+                // SAFETY: as the caller promised.
+                *value = unsafe { read::<E, S>(pixels.pixel(row, column).add(channel)) };
+            }
+            for (column, value) in columns.iter_mut().zip(Self::line::<E, S>(simd, line)) {
+                column[row] = value;
             }
         }
-        for (column, line) in columns.into_iter().enumerate() {
-            for (row, value) in Self::line::<E, S>(simd, line).into_iter().enumerate() {
-                out[row][column] = value;
+        columns
+    }
+
+    /// Maps a tile to its places in planes.
+    ///
+    /// # Safety
+    /// Its pixels have so many channels, a multiple of a register's, and there is room for them in each plane.
+    #[inline(always)]
+    unsafe fn to_planes<E: Real, S: Simd>(
+        simd: S,
+        pixels: &impl Pixels<E>,
+        channels: usize,
+        planes: *mut E,
+        plane: usize,
+    ) {
+        for channel in (0..channels).step_by(E::lanes::<S>()) {
+            // SAFETY: as the caller promised.
+            unsafe {
+                for (column, line) in Self::of_rows::<E, S>(simd, pixels, channel).into_iter().enumerate() {
+                    for (row, value) in Self::line::<E, S>(simd, line).into_iter().enumerate() {
+                        write::<E, S>(planes.add((row * M + column) * plane + channel), value);
+                    }
+                }
             }
         }
-        out
     }
 }
 
 /// `Bᵀ d`
 struct OfInput;
 
-impl Lines<4, 4> for OfInput {
+impl Lines<SIDE, SIDE> for OfInput {
     #[inline(always)]
-    fn line<E: Real, S: Simd>(simd: S, [a, b, c, d]: [E::Vector<S>; 4]) -> [E::Vector<S>; 4] {
-        let minus_c = E::subtract(simd, a, c);
-        [minus_c, add::<E, S>(simd, b, c), E::subtract(simd, c, b), E::subtract(simd, b, d)]
+    fn line<E: Real, S: Simd>(simd: S, [a, b, c, d, e, f]: [E::Vector<S>; SIDE]) -> [E::Vector<S>; SIDE] {
+        const SUM: f64 = NEAR * NEAR + FAR * FAR;
+        const PRODUCT: f64 = NEAR * NEAR * FAR * FAR;
+        let less = |square: f64, a, b| times_plus::<E, S>(simd, -square, a, b);
+        let near = [less(FAR * FAR, c, e), less(FAR * FAR, b, d)];
+        let far = [less(NEAR * NEAR, c, e), less(NEAR * NEAR, b, d)];
+        [
+            times_plus::<E, S>(simd, PRODUCT, a, times_plus::<E, S>(simd, -SUM, c, e)),
+            times_plus::<E, S>(simd, NEAR, near[1], near[0]),
+            times_plus::<E, S>(simd, -NEAR, near[1], near[0]),
+            times_plus::<E, S>(simd, FAR, far[1], far[0]),
+            times_plus::<E, S>(simd, -FAR, far[1], far[0]),
+            times_plus::<E, S>(simd, PRODUCT, b, times_plus::<E, S>(simd, -SUM, d, f)),
+        ]
     }
 }
 
 /// `Aᵀ m`
 struct OfProducts;
 
-impl Lines<4, 2> for OfProducts {
+impl Lines<SIDE, OUT> for OfProducts {
     #[inline(always)]
-    fn line<E: Real, S: Simd>(simd: S, [a, b, c, d]: [E::Vector<S>; 4]) -> [E::Vector<S>; 2] {
-        let (sum, difference) = (add::<E, S>(simd, b, c), E::subtract(simd, b, c));
-        [add::<E, S>(simd, a, sum), E::subtract(simd, difference, d)]
+    fn line<E: Real, S: Simd>(simd: S, [a, b, c, d, e, f]: [E::Vector<S>; SIDE]) -> [E::Vector<S>; OUT] {
+        let sums = [add::<E, S>(simd, b, c), add::<E, S>(simd, d, e)];
+        let differences = [E::subtract(simd, b, c), E::subtract(simd, d, e)];
+        let power = |power: i32, [near, far]: [E::Vector<S>; 2]| {
+            let [near_power, far_power] = [NEAR, FAR].map(|point| point.powi(power));
+            times_plus::<E, S>(simd, near_power, near, times::<E, S>(simd, far_power, far))
+        };
+        [
+            add::<E, S>(simd, a, add::<E, S>(simd, sums[0], sums[1])),
+            power(1, differences),
+            power(2, sums),
+            add::<E, S>(simd, power(3, differences), f),
+        ]
     }
 }
 
 /// `A dy`
 struct OfGradient;
 
-impl Lines<2, 4> for OfGradient {
+impl Lines<OUT, SIDE> for OfGradient {
     #[inline(always)]
-    fn line<E: Real, S: Simd>(simd: S, [a, b]: [E::Vector<S>; 2]) -> [E::Vector<S>; 4] {
-        // SAFETY: zeros are a register.
-        let zero: E::Vector<S> = unsafe { std::mem::zeroed() };
-        [a, add::<E, S>(simd, a, b), E::subtract(simd, a, b), E::subtract(simd, zero, b)]
+    fn line<E: Real, S: Simd>(simd: S, [a, b, c, d]: [E::Vector<S>; OUT]) -> [E::Vector<S>; SIDE] {
+        let near = [times_plus::<E, S>(simd, NEAR * NEAR, c, a), times_plus::<E, S>(simd, NEAR * NEAR, d, b)];
+        let far = [times_plus::<E, S>(simd, FAR * FAR, c, a), times_plus::<E, S>(simd, FAR * FAR, d, b)];
+        [
+            a,
+            times_plus::<E, S>(simd, NEAR, near[1], near[0]),
+            times_plus::<E, S>(simd, -NEAR, near[1], near[0]),
+            times_plus::<E, S>(simd, FAR, far[1], far[0]),
+            times_plus::<E, S>(simd, -FAR, far[1], far[0]),
+            d,
+        ]
     }
 }
+
+/// The weights of the points in `G`: at 0, and at the two others on both sides of it.
+const WEIGHTS: [f64; 3] = {
+    let [near, far] = [NEAR * NEAR, FAR * FAR];
+    [1.0 / (near * far), 0.5 / (near * (near - far)), 0.5 / (far * (far - near))]
+};
 
 /// `G g`
 struct OfKernel;
 
-impl Lines<3, 4> for OfKernel {
+impl Lines<3, SIDE> for OfKernel {
     #[inline(always)]
-    fn line<E: Real, S: Simd>(simd: S, [a, b, c]: [E::Vector<S>; 3]) -> [E::Vector<S>; 4] {
-        let half = E::splat(simd, E::from_f64(0.5));
-        let (ends, middle) = (E::multiply(simd, half, add::<E, S>(simd, a, c)), E::multiply(simd, half, b));
-        [a, add::<E, S>(simd, ends, middle), E::subtract(simd, ends, middle), c]
+    fn line<E: Real, S: Simd>(simd: S, [a, b, c]: [E::Vector<S>; 3]) -> [E::Vector<S>; SIDE] {
+        let [zero, near, far] = WEIGHTS;
+        let even = |weight: f64, point: f64| {
+            times_plus::<E, S>(simd, weight * point * point, c, times::<E, S>(simd, weight, a))
+        };
+        let evens = [even(near, NEAR), even(far, FAR)];
+        [
+            times::<E, S>(simd, zero, a),
+            times_plus::<E, S>(simd, near * NEAR, b, evens[0]),
+            times_plus::<E, S>(simd, -near * NEAR, b, evens[0]),
+            times_plus::<E, S>(simd, far * FAR, b, evens[1]),
+            times_plus::<E, S>(simd, -far * FAR, b, evens[1]),
+            c,
+        ]
     }
 }
 
 /// `Gᵀ u`
 struct OfSums;
 
-impl Lines<4, 3> for OfSums {
+impl Lines<SIDE, 3> for OfSums {
     #[inline(always)]
-    fn line<E: Real, S: Simd>(simd: S, [a, b, c, d]: [E::Vector<S>; 4]) -> [E::Vector<S>; 3] {
-        let half = E::splat(simd, E::from_f64(0.5));
-        let sum = E::multiply(simd, half, add::<E, S>(simd, b, c));
-        let difference = E::multiply(simd, half, E::subtract(simd, b, c));
-        [add::<E, S>(simd, a, sum), difference, add::<E, S>(simd, sum, d)]
-    }
-}
-
-/// Reads `N` rows of `N` registers, so many elements apart.
-///
-/// # Safety
-/// They are there.
-#[inline(always)]
-unsafe fn read_tile<E: Real, S: Simd, const N: usize>(from: *const E, steps: [usize; 2]) -> [[E::Vector<S>; N]; N] {
-    // SAFETY: as the caller promised; zeros are a register.
-    unsafe {
-        let mut tile: [[E::Vector<S>; N]; N] = [[std::mem::zeroed(); N]; N];
-        for (row, line) in tile.iter_mut().enumerate() {
-            for (column, value) in line.iter_mut().enumerate() {
-                *value = read::<E, S>(from.add(row * steps[0] + column * steps[1]));
-            }
-        }
-        tile
-    }
-}
-
-/// Writes a tile to its place in each plane.
-///
-/// # Safety
-/// There is room in each.
-#[inline(always)]
-unsafe fn write_places<E: Real, S: Simd>(to: *mut E, plane: usize, tile: [[E::Vector<S>; 4]; 4]) {
-    for (place, value) in tile.into_iter().flatten().enumerate() {
-        // SAFETY: as the caller promised.
-        unsafe { write::<E, S>(to.add(place * plane), value) };
+    fn line<E: Real, S: Simd>(simd: S, [a, b, c, d, e, f]: [E::Vector<S>; SIDE]) -> [E::Vector<S>; 3] {
+        let [zero, near, far] = WEIGHTS;
+        let sums = [add::<E, S>(simd, b, c), add::<E, S>(simd, d, e)];
+        let differences = [E::subtract(simd, b, c), E::subtract(simd, d, e)];
+        let power = |power: i32, [b, d]: [E::Vector<S>; 2]| {
+            let [near, far] = [near * NEAR.powi(power), far * FAR.powi(power)];
+            times_plus::<E, S>(simd, near, b, times::<E, S>(simd, far, d))
+        };
+        [times_plus::<E, S>(simd, zero, a, power(0, sums)), power(1, differences), add::<E, S>(simd, power(2, sums), f)]
     }
 }
 
@@ -353,20 +459,15 @@ impl<E: Real> WithSimd for Kernel<'_, E> {
         let count = self.kernel.len() / 9;
         let plane = plane(1, count);
         assert!(self.transformed.len() >= PLACES * plane && count.is_multiple_of(LANES));
-        for lane in (0..count).step_by(E::lanes::<S>()) {
-            // SAFETY: there are nine matrices of the kernel and 16 planes of what it is transformed to.
-            unsafe {
-                let kernel = read_tile::<E, S, 3>(self.kernel.as_ptr().add(lane), [3 * count, count]);
-                let to = self.transformed.as_mut_ptr().add(lane);
-                write_places::<E, S>(to, plane, OfKernel::both_ways::<E, S>(simd, kernel));
-            }
-        }
+        let kernel = Strided { from: self.kernel.as_ptr(), steps: [3 * count, count] };
+        // SAFETY: there are nine matrices of the kernel and all planes of what it is transformed to.
+        unsafe { OfKernel::to_planes(simd, &kernel, count, self.transformed.as_mut_ptr(), plane) }
     }
 }
 
 /// `dkernel += Gᵀ u G`
 struct KernelGradient<'a, E> {
-    transformed: &'a [E],
+    sums: &'a [E],
     dkernel: &'a mut [E],
 }
 
@@ -377,56 +478,55 @@ impl<E: Real> WithSimd for KernelGradient<'_, E> {
     fn with_simd<S: Simd>(self, simd: S) {
         let count = self.dkernel.len() / 9;
         let plane = plane(1, count);
-        assert!(self.transformed.len() >= PLACES * plane && count.is_multiple_of(LANES));
+        assert!(self.sums.len() >= PLACES * plane && count.is_multiple_of(LANES));
+        let sums = Strided { from: self.sums.as_ptr(), steps: [SIDE * plane, plane] };
         for lane in (0..count).step_by(E::lanes::<S>()) {
             // SAFETY: as for the kernel.
             unsafe {
-                let sums = read_tile::<E, S, 4>(self.transformed.as_ptr().add(lane), [4 * plane, plane]);
-                for (place, value) in OfSums::both_ways::<E, S>(simd, sums).into_iter().flatten().enumerate() {
-                    let to = self.dkernel.as_mut_ptr().add(lane + place * count);
-                    write::<E, S>(to, add::<E, S>(simd, read::<E, S>(to), value));
+                for (column, line) in OfSums::of_rows::<E, S>(simd, &sums, lane).into_iter().enumerate() {
+                    for (row, value) in OfSums::line::<E, S>(simd, line).into_iter().enumerate() {
+                        let to = self.dkernel.as_mut_ptr().add(lane + (row * 3 + column) * count);
+                        write::<E, S>(to, add::<E, S>(simd, read::<E, S>(to), value));
+                    }
                 }
             }
         }
     }
 }
 
-/// `transformed = Bᵀ d B` of tiles: 16 planes `[tiles, channels]`.
-struct Inputs<'a, E> {
+/// Maps tiles of `N` by `N` pixels to planes `[tiles, channels]`.
+struct Transform<'a, E, L, const N: usize> {
     winograd: &'a Winograd,
     tiles: Tiles,
-    framed: &'a [E],
-    transformed: &'a mut [E],
+    images: Images<'a, E>,
+    planes: &'a mut [E],
+    map: PhantomData<L>,
 }
 
-impl<E: Real> WithSimd for Inputs<'_, E> {
+impl<E: Real, L: Lines<N, SIDE>, const N: usize> WithSimd for Transform<'_, E, L, N> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let ([rows, columns], [height, width]) = (self.winograd.grid(), self.winograd.framed());
-        let channels = self.winograd.channels();
+        let channels = self.images.size[2];
         let plane = plane(self.tiles.count, channels);
-        assert!(self.transformed.len() >= PLACES * plane && channels.is_multiple_of(LANES));
+        assert!(self.planes.len() >= PLACES * plane && channels.is_multiple_of(LANES));
+        assert!(self.images.beyond.len() >= channels);
         for index in 0..self.tiles.count {
-            let tile = self.tiles.first + index;
-            let (image, row, column) = (tile / (rows * columns), tile / columns % rows, tile % columns);
-            let start = ((image * height + 2 * row) * width + 2 * column) * channels;
-            assert!(start + (3 * width + 4) * channels <= self.framed.len());
-            for lane in (0..channels).step_by(E::lanes::<S>()) {
-                // SAFETY: four rows of four pixels lie within the frame, and a tile has its place in each plane.
-                unsafe {
-                    let steps = [width * channels, channels];
-                    let tile = read_tile::<E, S, 4>(self.framed.as_ptr().add(start + lane), steps);
-                    let to = self.transformed.as_mut_ptr().add(index * channels + lane);
-                    write_places::<E, S>(to, plane, OfInput::both_ways::<E, S>(simd, tile));
+            let (image, from) = self.winograd.place(self.tiles.first + index);
+            let to = self.planes[index * channels..].as_mut_ptr();
+            // SAFETY: all pixels that a tile may have are whole ones, and a tile has its place in each plane.
+            unsafe {
+                match self.images.whole::<N>(image, from) {
+                    Some(pixels) => L::to_planes(simd, &pixels, channels, to, plane),
+                    None => L::to_planes(simd, &self.images.listed::<N>(image, from), channels, to, plane),
                 }
             }
         }
     }
 }
 
-/// `Aᵀ m A` of tiles, and the bias, at their places in the output of the images from the first of the group on.
+/// `Aᵀ m A` of tiles, and the bias, at their places in the output.
 struct Outputs<'a, E> {
     winograd: &'a Winograd,
     tiles: Tiles,
@@ -440,74 +540,34 @@ impl<E: Real> WithSimd for Outputs<'_, E> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let (filters, width) = (self.winograd.0.filters, self.winograd.0.output[1]);
+        let Sizes { output: [height, width], filters, .. } = self.winograd.0;
         let plane = plane(self.tiles.count, filters);
         assert!(self.products.len() >= PLACES * plane && filters.is_multiple_of(LANES));
         assert!(self.bias.is_none_or(|bias| bias.len() == filters));
         // SAFETY: zeros are a register.
         let zero: E::Vector<S> = unsafe { std::mem::zeroed() };
         for index in 0..self.tiles.count {
-            let (start, there) = self.winograd.corner(self.tiles.first + index);
-            assert!(start + ((there[0] - 1) * width + there[1]) * filters <= self.y.len());
+            let (image, [row, column]) = self.winograd.place(self.tiles.first + index);
+            let [rows, columns] = [(height - row).min(OUT), (width - column).min(OUT)];
+            let y = &mut self.y[((image * height + row) * width + column) * filters..];
+            assert!(((rows - 1) * width + columns) * filters <= y.len());
+            let products = Strided { from: self.products[index * filters..].as_ptr(), steps: [SIDE * plane, plane] };
             for lane in (0..filters).step_by(E::lanes::<S>()) {
                 // SAFETY: a tile has its place in each plane, and only pixels that lie within the output are written.
                 unsafe {
-                    let from = self.products.as_ptr().add(index * filters + lane);
-                    let products = read_tile::<E, S, 4>(from, [4 * plane, plane]);
                     let bias = match self.bias {
                         Some(bias) => read::<E, S>(bias.as_ptr().add(lane)),
                         None => zero,
                     };
-                    let to = self.y.as_mut_ptr().add(start + lane);
-                    let found = OfProducts::both_ways::<E, S>(simd, products);
-                    for (row, values) in found.into_iter().enumerate() {
-                        for (column, value) in values.into_iter().enumerate() {
-                            if row < there[0] && column < there[1] {
+                    let to = y.as_mut_ptr().add(lane);
+                    let lines = OfProducts::of_rows::<E, S>(simd, &products, lane);
+                    for (column, line) in lines.into_iter().enumerate() {
+                        for (row, value) in OfProducts::line::<E, S>(simd, line).into_iter().enumerate() {
+                            if row < rows && column < columns {
                                 write::<E, S>(to.add((row * width + column) * filters), add::<E, S>(simd, value, bias));
                             }
                         }
                     }
-                }
-            }
-        }
-    }
-}
-
-/// `spread = A dy Aᵀ` of tiles: 16 planes `[tiles, filters]`.
-struct Spread<'a, E> {
-    winograd: &'a Winograd,
-    tiles: Tiles,
-    gradient: &'a [E],
-    spread: &'a mut [E],
-}
-
-impl<E: Real> WithSimd for Spread<'_, E> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let (filters, width) = (self.winograd.0.filters, self.winograd.0.output[1]);
-        let plane = plane(self.tiles.count, filters);
-        assert!(self.spread.len() >= PLACES * plane && filters.is_multiple_of(LANES));
-        // SAFETY: zeros are a register.
-        let zero: E::Vector<S> = unsafe { std::mem::zeroed() };
-        for index in 0..self.tiles.count {
-            let (start, there) = self.winograd.corner(self.tiles.first + index);
-            assert!(start + ((there[0] - 1) * width + there[1]) * filters <= self.gradient.len());
-            for lane in (0..filters).step_by(E::lanes::<S>()) {
-                // SAFETY: only pixels that lie within the output are read, and a tile has its place in each plane.
-                unsafe {
-                    let from = self.gradient.as_ptr().add(start + lane);
-                    let mut tile = [[zero; 2]; 2];
-                    for (row, line) in tile.iter_mut().enumerate() {
-                        for (column, value) in line.iter_mut().enumerate() {
-                            if row < there[0] && column < there[1] {
-                                *value = read::<E, S>(from.add((row * width + column) * filters));
-                            }
-                        }
-                    }
-                    let to = self.spread.as_mut_ptr().add(index * filters + lane);
-                    write_places::<E, S>(to, plane, OfGradient::both_ways::<E, S>(simd, tile));
                 }
             }
         }
