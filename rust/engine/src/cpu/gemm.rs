@@ -11,9 +11,15 @@ use crate::threads::join;
 /// Multiply-adds below which one thread is faster (measured on MLP sizes).
 pub(super) const PARALLEL_WORK: usize = 1 << 20;
 
+/// Multiply-adds in the time that an element takes to come from memory.
+const WORK_OF_AN_ELEMENT: usize = 8;
+
 /// How many threads share a product for which one is faster below so many multiply-adds.
 pub(super) fn threads_for(sizes: [usize; 3], least: usize) -> usize {
-    if sizes.iter().product::<usize>() >= least { rayon::current_num_threads() } else { 1 }
+    let [m, k, n] = sizes;
+    // A product of few rows waits for its elements.
+    let work = (m * k * n).max(WORK_OF_AN_ELEMENT * (m * k + k * n + m * n));
+    if work >= least { rayon::current_num_threads() } else { 1 }
 }
 
 /// A matrix in memory: storage, step to the next row, step to the next column.
@@ -121,9 +127,12 @@ pub fn gemm_serial_runs<E: Real>(
 /// Terms that one pass adds to each sum: as many rows of a panel of `b` as the first cache holds.
 const DEPTH: usize = 512;
 
-/// Rows of `a` from which on a panel of `b` is copied together first: near rows, and those that lie about a page apart, which neither
-/// the first caches nor their tables of pages hold.
-const MANY_ROWS: [usize; 2] = [256, 96];
+/// Rows of `a` from which on panels of `b` are copied together first: near rows, and those that lie about a page apart, which come
+/// slowly a few elements at a time.
+const MANY_ROWS: [usize; 2] = [256, 8];
+
+/// Bytes of the panels that are copied together, row by row, which the second cache holds beside what else is needed.
+const PANELS: usize = 256 * 1024;
 
 /// Bytes after which the places of the first cache come again.
 const PLACES: isize = 4096;
@@ -245,34 +254,48 @@ impl<E: Real> Product<E> {
         (first, rest)
     }
 
-    /// Copies a panel of `b` together: rows of `width`, with zeros behind the columns that there are.
+    /// Copies panels of `b` together, one behind the other: rows of `width`, with zeros behind the columns that there are.
     #[inline(always)]
-    fn packed(&self, panel: &mut [E], width: usize, [from, depth]: [usize; 2], [column, columns]: [usize; 2]) {
-        let start = self.b.wrapping_offset(from as isize * self.b_steps[0] + column as isize * self.b_steps[1]);
-        // SAFETY: the panel lies within `b`.
-        let at = |row: usize, column: usize| unsafe {
-            *start.offset(row as isize * self.b_steps[0] + column as isize * self.b_steps[1])
-        };
-        let panel = &mut panel[..depth * width];
-        if columns < width {
-            panel.fill(E::default());
-        }
+    fn packed(&self, panels: &mut [E], width: usize, [from, depth]: [usize; 2], [first, columns]: [usize; 2]) {
+        let start = self.b.wrapping_offset(from as isize * self.b_steps[0] + first as isize * self.b_steps[1]);
         if self.b_steps[1] == 1 {
-            for (row, to) in panel.chunks_exact_mut(width).enumerate() {
-                // SAFETY: as above.
+            for row in 0..depth {
+                // SAFETY: the row lies within `b`.
                 let from = unsafe { std::slice::from_raw_parts(start.offset(row as isize * self.b_steps[0]), columns) };
-                to[..columns].copy_from_slice(from);
+                let whole = columns / width * width;
+                for column in (0..whole).step_by(width) {
+                    panels[column * depth + row * width..][..width].copy_from_slice(&from[column..][..width]);
+                }
+                if whole < columns {
+                    let (to, rest) = (&mut panels[whole * depth + row * width..][..width], &from[whole..]);
+                    to[..rest.len()].copy_from_slice(rest);
+                    to[rest.len()..].fill(E::default());
+                }
             }
             return;
+        }
+        for (panel, column) in panels.chunks_exact_mut(depth * width).zip((0..columns).step_by(width)) {
+            let start = start.wrapping_offset(column as isize * self.b_steps[1]);
+            self.packed_columns(panel, width, start, [width.min(columns - column), depth]);
+        }
+    }
+
+    /// [`Self::packed`] for one panel, whose rows do not lie in memory.
+    #[inline(always)]
+    fn packed_columns(&self, panel: &mut [E], width: usize, start: *const E, [columns, depth]: [usize; 2]) {
+        if columns < width {
+            panel.fill(E::default());
         }
         if self.b_steps[0] == 1 {
             let step = self.b_steps[1] * size_of::<E>() as isize;
             // SAFETY: these are columns of `b`, and the panel has room for them.
             return unsafe { to_columns(start, step, panel.as_mut_ptr(), width, [columns, depth]) };
         }
-        for column in 0..columns {
-            let to = panel[column..].iter_mut().step_by(width);
-            to.enumerate().for_each(|(row, to)| *to = at(row, column));
+        for (row, to) in panel.chunks_exact_mut(width).enumerate() {
+            for (column, to) in to[..columns].iter_mut().enumerate() {
+                // SAFETY: the element lies within `b`.
+                *to = unsafe { *start.offset(row as isize * self.b_steps[0] + column as isize * self.b_steps[1]) };
+            }
         }
     }
 
@@ -323,7 +346,11 @@ impl<E: Real> pulp::WithSimd for Product<E> {
         let lanes = E::lanes::<S>();
         let width = ACROSS * lanes;
         let terms = DEPTH.min(k) * self.runs;
-        let mut panel = (self.pack || n % lanes > 0).then(|| Block::<E>::uninitialised(terms * width));
+        let panel = terms * width;
+        // Columns whose panels are copied at once.
+        let together = if self.pack { (PANELS / (panel * size_of::<E>()).max(1)).max(1) * width } else { width };
+        let count = together.min(n).div_ceil(width);
+        let mut panels = (self.pack || n % lanes > 0).then(|| Block::<E>::uninitialised(count * panel));
         let mut near = self.a_collides().then(|| Block::<E>::uninitialised(m * NEAR));
         let mut room = [E::default(); MOST_ROWS * ACROSS * MOST_LANES];
         for from in (0..k).step_by(DEPTH) {
@@ -335,40 +362,47 @@ impl<E: Real> pulp::WithSimd for Product<E> {
                 }
                 None => (self.a.wrapping_offset(from as isize * self.a_steps[1]), self.a_steps),
             };
-            for column in (0..n).step_by(width) {
-                let columns = width.min(n - column);
-                let (b, b_step) = match &mut panel {
-                    Some(panel) if self.pack || columns % lanes > 0 => {
-                        self.packed(panel, width, [from, depth * self.runs], [column, columns]);
-                        (panel.as_ptr(), width as isize)
+            for first in (0..n).step_by(together) {
+                let columns = together.min(n - first);
+                let (b, steps) = match &mut panels {
+                    Some(panels) if self.pack || columns % lanes > 0 => {
+                        self.packed(panels, width, [from, depth * self.runs], [first, columns]);
+                        (panels.as_ptr(), [width, depth * self.runs])
                     }
-                    _ => (self.b.wrapping_offset(from as isize * self.b_steps[0] + column as isize), self.b_steps[0]),
+                    _ => (
+                        self.b.wrapping_offset(from as isize * self.b_steps[0] + first as isize),
+                        [self.b_steps[0] as usize, 1],
+                    ),
                 };
-                let registers = columns.div_ceil(lanes);
                 // Tiles of about the same size.
-                let rows = m.div_ceil(m.div_ceil(tile_rows::<S>(registers)));
+                let rows = m.div_ceil(m.div_ceil(tile_rows::<S>(columns.div_ceil(lanes).min(ACROSS))));
                 for row in (0..m).step_by(rows) {
-                    let tile = Tile {
-                        depth,
-                        runs: self.runs,
-                        a_run: self.a_run,
-                        a: a.wrapping_offset(row as isize * a_steps[0]),
-                        a_steps,
-                        b,
-                        b_step,
-                        out: self.out.wrapping_offset(row as isize * self.out_step + column as isize),
-                        out_step: self.out_step,
-                        rows: rows.min(m - row),
-                        accumulate: self.accumulate || from > 0,
-                    };
-                    // A tile that does not fill its registers is computed beside the output.
-                    let narrow = columns % lanes > 0;
-                    let beside = Tile { out: room.as_mut_ptr(), out_step: width as isize, accumulate: false, ..tile };
-                    // SAFETY: `gemm_with` checked that all tiles lie within the operands, and parts write to places of their
-                    // own; panels of narrow tiles are packed, and there is room for every tile.
-                    unsafe { if narrow { beside } else { tile }.compute(simd, registers) };
-                    if narrow {
-                        self.put(&room, width, &tile, columns);
+                    for column in (0..columns).step_by(width) {
+                        let tile = Tile {
+                            depth,
+                            runs: self.runs,
+                            a_run: self.a_run,
+                            a: a.wrapping_offset(row as isize * a_steps[0]),
+                            a_steps,
+                            b: b.wrapping_add(column * steps[1]),
+                            b_step: steps[0] as isize,
+                            out: self.out.wrapping_offset(row as isize * self.out_step + (first + column) as isize),
+                            out_step: self.out_step,
+                            rows: rows.min(m - row),
+                            accumulate: self.accumulate || from > 0,
+                        };
+                        let columns = width.min(columns - column);
+                        let registers = columns.div_ceil(lanes);
+                        // A tile that does not fill its registers is computed beside the output.
+                        let narrow = columns % lanes > 0;
+                        let beside =
+                            Tile { out: room.as_mut_ptr(), out_step: width as isize, accumulate: false, ..tile };
+                        // SAFETY: `gemm_with` checked that all tiles lie within the operands, and parts write to places of
+                        // their own; panels of narrow tiles are packed, and there is room for every tile.
+                        unsafe { if narrow { beside } else { tile }.compute(simd, registers) };
+                        if narrow {
+                            self.put(&room, width, &tile, columns);
+                        }
                     }
                 }
             }
@@ -460,6 +494,14 @@ pub(super) mod tests {
             let found: Vec<f64> = out.chunks(n + 2).flat_map(|row| row[..n].to_vec()).collect();
             assert_close(&found, &expected, 1e-12);
         }
+    }
+
+    #[test]
+    fn threads_share_what_takes_long_to_compute_or_to_read() {
+        let threads = |sizes| on_threads(|| threads_for(sizes, PARALLEL_WORK));
+        assert_eq!(threads([32, 64, 64]), [1, 1, 1]);
+        assert_eq!(threads([128, 128, 128]), [1, 2, 3]);
+        assert_eq!(threads([1, 1000, 1000]), [1, 2, 3]);
     }
 
     #[test]
