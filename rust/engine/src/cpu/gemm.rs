@@ -377,31 +377,37 @@ impl<E: Real> pulp::WithSimd for Product<E> {
                 // Tiles of about the same size.
                 let rows = m.div_ceil(m.div_ceil(tile_rows::<S>(columns.div_ceil(lanes).min(ACROSS))));
                 for row in (0..m).step_by(rows) {
+                    let of_row = Tile {
+                        depth,
+                        runs: self.runs,
+                        a_run: self.a_run,
+                        a: a.wrapping_offset(row as isize * a_steps[0]),
+                        a_steps,
+                        b,
+                        b_step: steps[0] as isize,
+                        out: self.out.wrapping_offset(row as isize * self.out_step + first as isize),
+                        out_step: self.out_step,
+                        rows: rows.min(m - row),
+                        accumulate: self.accumulate || from > 0,
+                    };
                     for column in (0..columns).step_by(width) {
-                        let tile = Tile {
-                            depth,
-                            runs: self.runs,
-                            a_run: self.a_run,
-                            a: a.wrapping_offset(row as isize * a_steps[0]),
-                            a_steps,
-                            b: b.wrapping_add(column * steps[1]),
-                            b_step: steps[0] as isize,
-                            out: self.out.wrapping_offset(row as isize * self.out_step + (first + column) as isize),
-                            out_step: self.out_step,
-                            rows: rows.min(m - row),
-                            accumulate: self.accumulate || from > 0,
-                        };
-                        let columns = width.min(columns - column);
-                        let registers = columns.div_ceil(lanes);
-                        // A tile that does not fill its registers is computed beside the output.
-                        let narrow = columns % lanes > 0;
-                        let beside =
-                            Tile { out: room.as_mut_ptr(), out_step: width as isize, accumulate: false, ..tile };
+                        let (b, out) = (b.wrapping_add(column * steps[1]), of_row.out.wrapping_add(column));
+                        let tile = Tile { b, out, ..of_row };
+                        let columns = columns - column;
                         // SAFETY: `gemm_with` checked that all tiles lie within the operands, and parts write to places of
                         // their own; panels of narrow tiles are packed, and there is room for every tile.
-                        unsafe { if narrow { beside } else { tile }.compute(simd, registers) };
-                        if narrow {
-                            self.put(&room, width, &tile, columns);
+                        unsafe {
+                            if columns >= width {
+                                tile.compute(simd, ACROSS);
+                            } else if columns.is_multiple_of(lanes) {
+                                tile.compute(simd, columns / lanes);
+                            } else {
+                                // A tile that does not fill its registers is computed beside the output.
+                                let (out, out_step) = (room.as_mut_ptr(), width as isize);
+                                let beside = Tile { out, out_step, accumulate: false, ..tile };
+                                beside.compute(simd, columns.div_ceil(lanes));
+                                self.put(&room, width, &tile, columns);
+                            }
                         }
                     }
                 }
