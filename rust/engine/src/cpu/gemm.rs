@@ -319,6 +319,29 @@ impl<E: Real> Product<E> {
         }
     }
 
+    /// Computes a tile, of so many columns if they are fewer than a panel's.
+    ///
+    /// # Safety
+    /// As for [`Tile::compute`], and what the tile reads of `b` fills its registers.
+    #[inline(always)]
+    unsafe fn compute<S: pulp::Simd>(&self, simd: S, tile: Tile<E>, columns: usize, room: &mut [E]) {
+        let lanes = E::lanes::<S>();
+        let width = ACROSS * lanes;
+        // SAFETY: as the caller promised.
+        unsafe {
+            if columns >= width {
+                tile.compute(simd, ACROSS);
+            } else if columns.is_multiple_of(lanes) {
+                tile.compute(simd, columns / lanes);
+            } else {
+                // A tile that does not fill its registers is computed beside the output.
+                let (out, out_step) = (room.as_mut_ptr(), width as isize);
+                Tile { out, out_step, accumulate: false, ..tile }.compute(simd, columns.div_ceil(lanes));
+                self.put(room, width, &tile, columns);
+            }
+        }
+    }
+
     /// Copies what belongs to the output out of a tile that was computed beside it, in rows of `width`.
     #[inline(always)]
     fn put(&self, room: &[E], width: usize, tile: &Tile<E>, columns: usize) {
@@ -393,22 +416,9 @@ impl<E: Real> pulp::WithSimd for Product<E> {
                     for column in (0..columns).step_by(width) {
                         let (b, out) = (b.wrapping_add(column * steps[1]), of_row.out.wrapping_add(column));
                         let tile = Tile { b, out, ..of_row };
-                        let columns = columns - column;
                         // SAFETY: `gemm_with` checked that all tiles lie within the operands, and parts write to places of
                         // their own; panels of narrow tiles are packed, and there is room for every tile.
-                        unsafe {
-                            if columns >= width {
-                                tile.compute(simd, ACROSS);
-                            } else if columns.is_multiple_of(lanes) {
-                                tile.compute(simd, columns / lanes);
-                            } else {
-                                // A tile that does not fill its registers is computed beside the output.
-                                let (out, out_step) = (room.as_mut_ptr(), width as isize);
-                                let beside = Tile { out, out_step, accumulate: false, ..tile };
-                                beside.compute(simd, columns.div_ceil(lanes));
-                                self.put(&room, width, &tile, columns);
-                            }
-                        }
+                        unsafe { self.compute(simd, tile, columns - column, &mut room) };
                     }
                 }
             }

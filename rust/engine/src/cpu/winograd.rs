@@ -214,7 +214,30 @@ fn times_plus<E: Real, S: Simd>(simd: S, number: f64, a: E::Vector<S>, b: E::Vec
     E::multiply_add(simd, E::splat(simd, E::from_f64(number)), a, b)
 }
 
-/// Where the pixels of a tile lie.
+/// `±point · odd + even` on both sides of both points.
+#[inline(always)]
+fn on_both_sides<E: Real, S: Simd>(
+    simd: S,
+    [near, far]: [f64; 2],
+    evens: [E::Vector<S>; 2],
+    odds: [E::Vector<S>; 2],
+) -> [E::Vector<S>; 4] {
+    [
+        times_plus::<E, S>(simd, near, odds[0], evens[0]),
+        times_plus::<E, S>(simd, -near, odds[0], evens[0]),
+        times_plus::<E, S>(simd, far, odds[1], evens[1]),
+        times_plus::<E, S>(simd, -far, odds[1], evens[1]),
+    ]
+}
+
+/// `Σ weight · point^power · a` over both points.
+#[inline(always)]
+fn of_powers<E: Real, S: Simd>(simd: S, weights: [f64; 2], power: i32, [a, b]: [E::Vector<S>; 2]) -> E::Vector<S> {
+    let [near, far] = [weights[0] * NEAR.powi(power), weights[1] * FAR.powi(power)];
+    times_plus::<E, S>(simd, near, a, times::<E, S>(simd, far, b))
+}
+
+/// Where the pixels of a tile lie. (A closure would not be compiled into its caller, with its instructions.)
 trait Pixels<E> {
     /// The first channel of one.
     fn pixel(&self, row: usize, column: usize) -> *const E;
@@ -290,15 +313,13 @@ trait Lines<const N: usize, const M: usize> {
     /// Of one line.
     fn line<E: Real, S: Simd>(simd: S, line: [E::Vector<S>; N]) -> [E::Vector<S>; M];
 
-    /// Of rows, as columns of the results, from a channel on; the map of these columns is that of the tile. (Closures would not be
-    /// compiled into their caller, with its instructions.)
+    /// Of rows, as columns of the results, from a channel on; the map of these columns is that of the tile.
     ///
     /// # Safety
     /// All pixels have so many channels, and as many more as a register holds.
     #[inline(always)]
     unsafe fn of_rows<E: Real, S: Simd>(simd: S, pixels: &impl Pixels<E>, channel: usize) -> [[E::Vector<S>; N]; M] {
-        // SAFETY: zeros are a register.
-        let zero: E::Vector<S> = unsafe { std::mem::zeroed() };
+        let zero = E::splat(simd, E::default());
         let mut columns = [[zero; N]; M];
         for row in 0..N {
             let mut line = [zero; N];
@@ -346,15 +367,15 @@ impl Lines<SIDE, SIDE> for OfInput {
     fn line<E: Real, S: Simd>(simd: S, [a, b, c, d, e, f]: [E::Vector<S>; SIDE]) -> [E::Vector<S>; SIDE] {
         const SUM: f64 = NEAR * NEAR + FAR * FAR;
         const PRODUCT: f64 = NEAR * NEAR * FAR * FAR;
-        let less = |square: f64, a, b| times_plus::<E, S>(simd, -square, a, b);
-        let near = [less(FAR * FAR, c, e), less(FAR * FAR, b, d)];
-        let far = [less(NEAR * NEAR, c, e), less(NEAR * NEAR, b, d)];
+        let evens = [times_plus::<E, S>(simd, -FAR * FAR, c, e), times_plus::<E, S>(simd, -NEAR * NEAR, c, e)];
+        let odds = [times_plus::<E, S>(simd, -FAR * FAR, b, d), times_plus::<E, S>(simd, -NEAR * NEAR, b, d)];
+        let [g, h, i, j] = on_both_sides::<E, S>(simd, [NEAR, FAR], evens, odds);
         [
             times_plus::<E, S>(simd, PRODUCT, a, times_plus::<E, S>(simd, -SUM, c, e)),
-            times_plus::<E, S>(simd, NEAR, near[1], near[0]),
-            times_plus::<E, S>(simd, -NEAR, near[1], near[0]),
-            times_plus::<E, S>(simd, FAR, far[1], far[0]),
-            times_plus::<E, S>(simd, -FAR, far[1], far[0]),
+            g,
+            h,
+            i,
+            j,
             times_plus::<E, S>(simd, PRODUCT, b, times_plus::<E, S>(simd, -SUM, d, f)),
         ]
     }
@@ -368,15 +389,11 @@ impl Lines<SIDE, OUT> for OfProducts {
     fn line<E: Real, S: Simd>(simd: S, [a, b, c, d, e, f]: [E::Vector<S>; SIDE]) -> [E::Vector<S>; OUT] {
         let sums = [add::<E, S>(simd, b, c), add::<E, S>(simd, d, e)];
         let differences = [E::subtract(simd, b, c), E::subtract(simd, d, e)];
-        let power = |power: i32, [near, far]: [E::Vector<S>; 2]| {
-            let [near_power, far_power] = [NEAR, FAR].map(|point| point.powi(power));
-            times_plus::<E, S>(simd, near_power, near, times::<E, S>(simd, far_power, far))
-        };
         [
             add::<E, S>(simd, a, add::<E, S>(simd, sums[0], sums[1])),
-            power(1, differences),
-            power(2, sums),
-            add::<E, S>(simd, power(3, differences), f),
+            of_powers::<E, S>(simd, [1.0; 2], 1, differences),
+            of_powers::<E, S>(simd, [1.0; 2], 2, sums),
+            add::<E, S>(simd, of_powers::<E, S>(simd, [1.0; 2], 3, differences), f),
         ]
     }
 }
@@ -387,16 +404,10 @@ struct OfGradient;
 impl Lines<OUT, SIDE> for OfGradient {
     #[inline(always)]
     fn line<E: Real, S: Simd>(simd: S, [a, b, c, d]: [E::Vector<S>; OUT]) -> [E::Vector<S>; SIDE] {
-        let near = [times_plus::<E, S>(simd, NEAR * NEAR, c, a), times_plus::<E, S>(simd, NEAR * NEAR, d, b)];
-        let far = [times_plus::<E, S>(simd, FAR * FAR, c, a), times_plus::<E, S>(simd, FAR * FAR, d, b)];
-        [
-            a,
-            times_plus::<E, S>(simd, NEAR, near[1], near[0]),
-            times_plus::<E, S>(simd, -NEAR, near[1], near[0]),
-            times_plus::<E, S>(simd, FAR, far[1], far[0]),
-            times_plus::<E, S>(simd, -FAR, far[1], far[0]),
-            d,
-        ]
+        let evens = [times_plus::<E, S>(simd, NEAR * NEAR, c, a), times_plus::<E, S>(simd, FAR * FAR, c, a)];
+        let odds = [times_plus::<E, S>(simd, NEAR * NEAR, d, b), times_plus::<E, S>(simd, FAR * FAR, d, b)];
+        let [e, f, g, h] = on_both_sides::<E, S>(simd, [NEAR, FAR], evens, odds);
+        [a, e, f, g, h, d]
     }
 }
 
@@ -413,18 +424,12 @@ impl Lines<3, SIDE> for OfKernel {
     #[inline(always)]
     fn line<E: Real, S: Simd>(simd: S, [a, b, c]: [E::Vector<S>; 3]) -> [E::Vector<S>; SIDE] {
         let [zero, near, far] = WEIGHTS;
-        let even = |weight: f64, point: f64| {
-            times_plus::<E, S>(simd, weight * point * point, c, times::<E, S>(simd, weight, a))
-        };
-        let evens = [even(near, NEAR), even(far, FAR)];
-        [
-            times::<E, S>(simd, zero, a),
-            times_plus::<E, S>(simd, near * NEAR, b, evens[0]),
-            times_plus::<E, S>(simd, -near * NEAR, b, evens[0]),
-            times_plus::<E, S>(simd, far * FAR, b, evens[1]),
-            times_plus::<E, S>(simd, -far * FAR, b, evens[1]),
-            c,
-        ]
+        let evens = [
+            times_plus::<E, S>(simd, near * NEAR * NEAR, c, times::<E, S>(simd, near, a)),
+            times_plus::<E, S>(simd, far * FAR * FAR, c, times::<E, S>(simd, far, a)),
+        ];
+        let [d, e, f, g] = on_both_sides::<E, S>(simd, [near * NEAR, far * FAR], evens, [b; 2]);
+        [times::<E, S>(simd, zero, a), d, e, f, g, c]
     }
 }
 
@@ -437,11 +442,12 @@ impl Lines<SIDE, 3> for OfSums {
         let [zero, near, far] = WEIGHTS;
         let sums = [add::<E, S>(simd, b, c), add::<E, S>(simd, d, e)];
         let differences = [E::subtract(simd, b, c), E::subtract(simd, d, e)];
-        let power = |power: i32, [b, d]: [E::Vector<S>; 2]| {
-            let [near, far] = [near * NEAR.powi(power), far * FAR.powi(power)];
-            times_plus::<E, S>(simd, near, b, times::<E, S>(simd, far, d))
-        };
-        [times_plus::<E, S>(simd, zero, a, power(0, sums)), power(1, differences), add::<E, S>(simd, power(2, sums), f)]
+        let weights = [near, far];
+        [
+            times_plus::<E, S>(simd, zero, a, of_powers::<E, S>(simd, weights, 0, sums)),
+            of_powers::<E, S>(simd, weights, 1, differences),
+            add::<E, S>(simd, of_powers::<E, S>(simd, weights, 2, sums), f),
+        ]
     }
 }
 
@@ -544,8 +550,7 @@ impl<E: Real> WithSimd for Outputs<'_, E> {
         let plane = plane(self.tiles.count, filters);
         assert!(self.products.len() >= PLACES * plane && filters.is_multiple_of(LANES));
         assert!(self.bias.is_none_or(|bias| bias.len() == filters));
-        // SAFETY: zeros are a register.
-        let zero: E::Vector<S> = unsafe { std::mem::zeroed() };
+        let zero = E::splat(simd, E::default());
         for index in 0..self.tiles.count {
             let (image, [row, column]) = self.winograd.place(self.tiles.first + index);
             let [rows, columns] = [(height - row).min(OUT), (width - column).min(OUT)];
