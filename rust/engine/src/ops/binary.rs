@@ -336,18 +336,15 @@ impl Pair for Power {
     fn left(kept: &Kept, gradient: Tensor) -> Tensor {
         let (a, b) = (kept.inputs[0].clone(), kept.inputs[1].clone());
         let slope = multiply(apply::<Power>(a, b.clone().plus(-1.0)), b.clone());
-        let zero = b.constant(0.0);
-        let constant = b.compare(Comparison::Equal, zero.clone());
-        Tensor::choose(constant, zero, multiply(gradient, slope))
+        multiply(gradient, slope).filled(b.compare_with(Comparison::Equal, 0.0), 0.0)
     }
 
     fn right(kept: &Kept, gradient: Tensor) -> Tensor {
         let (a, b) = (kept.inputs[0].clone(), kept.inputs[1].clone());
-        let zero = a.constant(0.0);
-        let flat = a.clone().compare(Comparison::Equal, zero.clone());
-        let flat = flat.and(b.compare(Comparison::GreaterEqual, zero.clone()));
+        let flat = a.clone().compare_with(Comparison::Equal, 0.0);
+        let flat = flat.and(b.compare_with(Comparison::GreaterEqual, 0.0));
         let slope = multiply(kept.output().clone(), a.log());
-        Tensor::choose(flat, zero, multiply(gradient, slope))
+        multiply(gradient, slope).filled(flat, 0.0)
     }
 }
 

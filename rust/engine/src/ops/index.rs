@@ -24,7 +24,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     entry::<OneHot>("one_hot", 1, Some(1)),
 ];
 
-/// Indices that are safe to read by, and which of them came so (none: all).
+/// Indices that are safe to read by, and which of them came so (`None`: all).
 pub(super) struct Checked {
     /// Indices in `0..length`.
     pub indices: Tensor,
@@ -38,11 +38,9 @@ impl Checked {
             expect_inside(&indices, length);
             return Self { indices, valid: None };
         }
-        let device = indices.device();
-        let [zero, end] = [0, length as i32].map(|bound| integers(vec![bound], &vec![1; indices.rank()], &device));
-        let above = indices.clone().compare(Comparison::GreaterEqual, zero.clone());
-        let valid = above.and(indices.clone().compare(Comparison::Less, end));
-        Self { indices: Tensor::choose(valid.clone(), indices, zero), valid: Some(valid) }
+        let inside = indices.clone().within(0, length as i64 - 1);
+        let valid = inside.clone().compare(Comparison::Equal, indices);
+        Self { indices: inside, valid: Some(valid) }
     }
 
     /// Turns what was picked by an index outside into NaN; `shape` lays the indices beside the values.
@@ -53,10 +51,6 @@ impl Checked {
         let nan = values.constant(f64::NAN);
         Tensor::choose(valid.clone().reshape(shape), values, nan)
     }
-}
-
-fn integers(values: Vec<i32>, shape: &[usize], device: &Device) -> Tensor {
-    Tensor::from_values(values, shape, device)
 }
 
 /// Panics if an index is outside `0..length`.
@@ -367,7 +361,7 @@ pub(super) fn one_hot(ids: Tensor, depth: usize, dtype: DType) -> Tensor {
         DType::F32 if ids.is_cpu() => one_hot_cpu::<f32>(ids, depth),
         DType::F64 if ids.is_cpu() => one_hot_cpu::<f64>(ids, depth),
         _ => {
-            let classes = integers((0..depth as i32).collect(), &[depth], &ids.device());
+            let classes = Tensor::range(depth, &ids.device());
             let mut beside = ids.shape();
             beside.push(1);
             ids.reshape(&beside).compare(Comparison::Equal, classes).cast(dtype)

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use smallvec::smallvec;
 
-use super::index::{Checked, one_hot};
+use super::index::Checked;
 use super::normalization::for_rows_with;
 use super::reduction::{chunk_total, logsumexp, mean, row_max, widen};
 use super::{Context, Entry, Evaluation, Gradients, Keeps, Kept, Operation, Reach, Tensors, entry};
@@ -229,9 +229,11 @@ impl CrossEntropy {
     fn backward_tensors(&self, p: Tensor, labels: Tensor, gradient: Tensor) -> Tensor {
         let (dtype, mut beside) = (gradient.dtype(), gradient.shape());
         beside.push(1);
-        let classes = p.shape()[beside.len() - 1];
-        let hot = one_hot(labels, classes, p.dtype()).times(1.0 - self.label_smoothing);
-        let slope = (p - hot).plus(-self.label_smoothing / classes as f64);
+        let axis = beside.len() - 1;
+        let classes = p.shape()[axis];
+        let hot = Tensor::full(&beside, self.label_smoothing - 1.0, p.dtype(), &p.device());
+        let less = p.scatter_add(axis, labels.reshape(&beside), hot);
+        let slope = less.plus(-self.label_smoothing / classes as f64);
         (slope * widen(gradient).reshape(&beside)).cast(dtype)
     }
 }

@@ -61,9 +61,8 @@ impl Tensor {
         if bound.is_nan() {
             return self.plus(bound);
         }
-        let bound = self.constant(bound);
-        let outside = self.clone().compare(comparison, bound.clone());
-        Self::choose(outside, bound, self)
+        let outside = self.clone().compare_with(comparison, bound);
+        self.filled(outside, bound)
     }
 
     /// `mask ? a : b`, broadcasting all three.
@@ -101,6 +100,47 @@ impl Tensor {
         })
     }
 
+    /// Compares each element with a number.
+    pub fn compare_with(self, comparison: Comparison, number: f64) -> Self {
+        let store = self.device().bool_storage();
+        let int = self.dtype().is_int();
+        let number = if int { Scalar::Int(number as i64) } else { Scalar::Float(number) };
+        let a = self.into_primitive();
+        use Comparison::{Equal, Greater, GreaterEqual, Less, LessEqual, NotEqual};
+        Self::from_primitive(match (comparison, int) {
+            (Equal, false) => Dispatch::float_equal_elem(a, number, store),
+            (NotEqual, false) => Dispatch::float_not_equal_elem(a, number, store),
+            (Greater, false) => Dispatch::float_greater_elem(a, number, store),
+            (GreaterEqual, false) => Dispatch::float_greater_equal_elem(a, number, store),
+            (Less, false) => Dispatch::float_lower_elem(a, number, store),
+            (LessEqual, false) => Dispatch::float_lower_equal_elem(a, number, store),
+            (Equal, true) => Dispatch::int_equal_elem(a, number, store),
+            (NotEqual, true) => Dispatch::int_not_equal_elem(a, number, store),
+            (Greater, true) => Dispatch::int_greater_elem(a, number, store),
+            (GreaterEqual, true) => Dispatch::int_greater_equal_elem(a, number, store),
+            (Less, true) => Dispatch::int_lower_elem(a, number, store),
+            (LessEqual, true) => Dispatch::int_lower_equal_elem(a, number, store),
+        })
+    }
+
+    /// Integers brought into `least..=greatest`.
+    pub fn within(self, least: i64, greatest: i64) -> Self {
+        let [least, greatest] = [least, greatest].map(Scalar::Int);
+        Self::from_primitive(Dispatch::int_clamp(self.into_primitive(), least, greatest))
+    }
+
+    /// The number where the mask, which is broadcast, is true.
+    pub fn filled(self, mask: Self, number: f64) -> Self {
+        let int = self.dtype().is_int();
+        let mask = mask.broadcast_to(&self.shape()).into_primitive();
+        let values = self.into_primitive();
+        Self::from_primitive(if int {
+            Dispatch::int_mask_fill(values, mask, Scalar::Int(number as i64))
+        } else {
+            Dispatch::float_mask_fill(values, mask, Scalar::Float(number))
+        })
+    }
+
     /// Both true.
     pub fn and(self, other: Self) -> Self {
         self.logical(other, Dispatch::bool_and)
@@ -126,12 +166,6 @@ impl Tensor {
     pub fn matmul(self, other: Self) -> Self {
         let (a, b) = Self::same_rank(self, other);
         Self::from_primitive(Dispatch::float_matmul(a.into_primitive(), b.into_primitive()))
-    }
-
-    fn mask_value(self, comparison: Comparison, zero: f64) -> Self {
-        let dtype = self.dtype();
-        let zero = self.constant(zero);
-        self.compare(comparison, zero).cast(dtype)
     }
 }
 
@@ -181,7 +215,8 @@ impl Number for Tensor {
         self.bounded(Comparison::Greater, constant)
     }
     fn step(self) -> Self {
-        self.mask_value(Comparison::Greater, 0.0)
+        let dtype = self.dtype();
+        self.compare_with(Comparison::Greater, 0.0).cast(dtype)
     }
     fn sign(self) -> Self {
         self.unary(Dispatch::float_sign)

@@ -157,6 +157,12 @@ impl Tensor {
         }
     }
 
+    /// The integers `0..count`.
+    pub(crate) fn range(count: usize, device: &Device) -> Self {
+        let range = 0..i64::try_from(count).expect("a length");
+        Self::from_primitive(Dispatch::int_arange(range, device.burn(), DType::I32.burn_int()))
+    }
+
     /// A tensor filled with one value.
     pub fn full(shape: &[usize], value: f64, dtype: DType, device: &Device) -> Self {
         if device.is_cpu() {

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::cpu;
 use crate::program::{Plan, Program, Source, ValueId};
 use crate::tensor::{Comparison, DType, Real, Tensor};
-use crate::{Number, cpu};
 
 /// Activations are looked at in the first of every so many micro-batches of an epoch.
 pub const ACTIVATIONS_EVERY: u64 = 16;
@@ -150,8 +150,7 @@ fn zeros_per_unit<E: Real>(value: &Tensor, width: usize) -> Vec<f64> {
 
 fn zeros_of_tensor(value: &Tensor, shape: [usize; 2]) -> Tensor {
     let value = value.clone().cast(DType::F32).reshape(&shape);
-    let zero = value.constant(0.0);
-    value.compare(Comparison::Equal, zero).cast(DType::F32).sum_axes(&[0])
+    value.compare_with(Comparison::Equal, 0.0).cast(DType::F32).sum_axes(&[0])
 }
 
 #[cfg(test)]

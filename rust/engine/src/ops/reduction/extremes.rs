@@ -8,7 +8,6 @@ use serde::Deserialize;
 
 use super::sums::{LANES, sum};
 use super::{Reduced, Rule, collect, expect_number, last_axis, over_groups, position, reduced, rows};
-use crate::Number;
 use crate::cpu;
 use crate::memory::Block;
 use crate::number::{is_nan, prefer};
@@ -89,10 +88,7 @@ fn extreme_tensors<X: Extreme>(x: Tensor, axes: &[usize]) -> Tensor {
     let nan = x.clone().compare(Comparison::NotEqual, x.clone()).cast(x.dtype());
     let nans = nan.sum_axes(axes);
     let y = axes.iter().fold(x, |x, &axis| X::axis(x, axis));
-    let zero = nans.constant(0.0);
-    let any = nans.compare(Comparison::Greater, zero);
-    let nan = y.constant(f64::NAN);
-    Tensor::choose(any, nan, y)
+    y.filled(nans.compare_with(Comparison::Greater, 0.0), f64::NAN)
 }
 
 /// The better of two; NaN before all.

@@ -3,8 +3,7 @@
 use serde::Deserialize;
 use smallvec::smallvec;
 
-use super::extremes::Max;
-use super::{Rule, collect, in_float32, last_axis, position, reduced, sum};
+use super::{collect, in_float32, last_axis, position, reduced, sum};
 use crate::Number;
 use crate::cpu;
 use crate::ops::binary::multiply;
@@ -64,23 +63,26 @@ impl Operation for LogSumExp {
     }
 }
 
+/// What may be subtracted from a row: its greatest element. (What that is where one is NaN does not matter: they stay NaN.)
+fn shift(x: Tensor, axis: usize) -> Tensor {
+    finite_or_zero(x.max_axis(axis))
+}
+
 /// 0 where infinite: what may be subtracted from infinities without making NaN.
 fn finite_or_zero(x: Tensor) -> Tensor {
-    let infinity = x.constant(f64::INFINITY);
-    let infinite = x.clone().abs().compare(Comparison::Equal, infinity);
-    let zero = x.constant(0.0);
-    Tensor::choose(infinite, zero, x)
+    let infinite = x.clone().abs().compare_with(Comparison::Equal, f64::INFINITY);
+    x.filled(infinite, 0.0)
 }
 
 /// [`LogSumExp`] over tensors; the axis stays with length 1.
 pub(in super::super) fn logsumexp(x: Tensor, axis: usize) -> Tensor {
-    let greatest = finite_or_zero(Max::value(x.clone(), &[axis]));
+    let greatest = shift(x.clone(), axis);
     sum((x - greatest.clone()).exp(), &[axis]).log() + greatest
 }
 
 /// `e^x / Σ e^x` over tensors. (`e^(x - ln Σ e^x)` would lose as many digits as the logarithm has before the point.)
 pub(in super::super) fn softmax(x: Tensor, axis: usize) -> Tensor {
-    let greatest = finite_or_zero(Max::value(x.clone(), &[axis]));
+    let greatest = shift(x.clone(), axis);
     let powers = (x - greatest).exp();
     let total = sum(powers.clone(), &[axis]);
     powers / total
