@@ -85,10 +85,10 @@ class BurnishPeer(Peer):
         }
 
 
-def network(layers: tuple[w.Layer, ...]) -> bn.Sequential:
+def network(layers: tuple[w.Layer, ...], device: str = "cpu") -> bn.Sequential:
     """Build and compile."""
     model = bn.Sequential([LAYERS[type(layer)](layer) for layer in layers])
-    model.compile(loss="cross_entropy", optimizer="adam", learning_rate=w.LEARNING_RATE)
+    model.compile(loss="cross_entropy", optimizer="adam", learning_rate=w.LEARNING_RATE, device=device)
     return model
 
 

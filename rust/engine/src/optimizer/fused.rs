@@ -72,6 +72,13 @@ impl<F: Formula<S>, const S: usize> Rule for Elementwise<F, S> {
         self.0.weight_decay()
     }
 
+    fn joins(&self) -> bool {
+        let weight_decay = self.weight_decay();
+        let step = Step { number: 1, learning_rate: 1.0, weight_decay, gradient_scale: 1.0 };
+        let (after, state) = F::apply(&self.0.scalars(&step), 0.0_f64, 0.0, [0.0; S]);
+        after == 0.0 && state.iter().all(|number| number.is_finite())
+    }
+
     fn waits(&self) -> bool {
         false
     }
@@ -113,20 +120,21 @@ pub(super) fn run<P: Pass<S, K>, const S: usize, const K: usize>(
             [0.0; K]
         }
         _ => {
-            let sums = pass_over_tensors(pass, parameter, gradient, state, scale).numbers();
+            let terms = pass_over_tensors(pass, parameter, gradient, state, scale);
+            let sums = Tensor::joined(terms.map(sum_on_device).into()).numbers();
             *sums.first_chunk().expect("a number for each sum")
         }
     }
 }
 
-/// [`run`] on any device, where the sums stay, `(K,)`.
+/// [`run`] on any device, which is not asked for the sums of the terms.
 fn pass_over_tensors<P: Pass<S, K>, const S: usize, const K: usize>(
     pass: &P,
     parameter: &mut Tensor,
     gradient: &Tensor,
     state: &mut [Tensor],
     scale: f64,
-) -> Tensor {
+) -> [Tensor; K] {
     let old: [Tensor; S] = std::array::from_fn(|index| state[index].clone());
     let (after, new, terms) = pass.apply(parameter.clone(), gradient.clone().times(scale), old);
     if P::WRITES_STATE {
@@ -135,7 +143,7 @@ fn pass_over_tensors<P: Pass<S, K>, const S: usize, const K: usize>(
     if P::WRITES_PARAMETER {
         *parameter = after;
     }
-    Tensor::concatenate(terms.map(sum_on_device).into(), 0)
+    terms
 }
 
 /// The sum of all elements, in 32 bits or more.

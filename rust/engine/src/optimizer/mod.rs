@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
-use fused::{Elementwise, Formula, Pass, run, slots, squares};
+use fused::{Elementwise, Formula, Pass, run, slots, squares, sum};
 pub(crate) use fused::{dot, squares_on_device, sum_on_device, sum_squares, wide_squares};
 pub use lbfgs::Lbfgs;
 pub(crate) use lbfgs::{Last, Memory, Pair, Value};
@@ -75,8 +75,18 @@ impl Squares {
 pub enum Change {
     /// In numbers.
     Known(Squares),
-    /// The numbers of [`Squares`], `(2,)`, on a device that may not have found them yet.
-    OnDevice(Tensor),
+    /// The squares whose sums [`Squares`] are, on a device that may not have found them yet.
+    OnDevice([Tensor; 2]),
+}
+
+impl Change {
+    /// In numbers, which are waited for.
+    pub(crate) fn squares(self) -> Squares {
+        match self {
+            Self::Known(squares) => squares,
+            Self::OnDevice(squares) => Squares::of(squares.map(sum)),
+        }
+    }
 }
 
 impl From<Squares> for Change {
@@ -120,6 +130,10 @@ pub trait Rule: std::fmt::Debug + Send + Sync {
         state: &mut [Tensor],
         step: &Step,
     ) -> Change;
+    /// Whether parameters can be updated as one array with zeros between: each element by itself, and zeros stay.
+    fn joins(&self) -> bool {
+        false
+    }
     /// Whether [`Self::update`] waits for numbers of the device that holds the parameter.
     fn waits(&self) -> bool {
         true

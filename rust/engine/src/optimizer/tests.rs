@@ -260,18 +260,10 @@ fn steps(name: &str, h: &Json, count: usize, dtype: DType, device: &Device) -> (
     let squares = (1..4)
         .map(|number| {
             let step = step(number, rule.weight_decay());
-            squares(rule.update(&target, &mut parameter, tensor(1 + number), &mut state, &step))
+            rule.update(&target, &mut parameter, tensor(1 + number), &mut state, &step).squares()
         })
         .collect();
     (parameter.to_f64(), state.iter().flat_map(Tensor::to_f64).collect(), squares)
-}
-
-/// What a change is in numbers, which are waited for.
-fn squares(change: Change) -> Squares {
-    match change {
-        Change::Known(squares) => squares,
-        Change::OnDevice(numbers) => Squares::of(*numbers.numbers().first_chunk().expect("two numbers")),
-    }
 }
 
 fn step(number: u64, weight_decay: f64) -> Step {
@@ -359,7 +351,7 @@ fn steps_by_rows(
     let mut state: Vec<Tensor> = rule.state(&target).iter().map(zeros).collect();
     let update = |number| {
         let step = step(number, rule.weight_decay());
-        squares(rule.update(&target, &mut parameter, gradient(number), &mut state, &step))
+        rule.update(&target, &mut parameter, gradient(number), &mut state, &step).squares()
     };
     let squares = (1..3).map(update).collect();
     (parameter.to_f64(), state.iter().flat_map(Tensor::to_f64).collect(), squares)

@@ -6,6 +6,7 @@ mod config;
 mod data;
 mod diagnose;
 mod held;
+mod joined;
 mod loss_scale;
 mod monitor;
 mod observers;

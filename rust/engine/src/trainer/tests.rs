@@ -2,6 +2,7 @@
 
 mod ahead;
 mod held;
+mod joined;
 
 use std::time::Duration;
 

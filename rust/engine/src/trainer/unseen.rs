@@ -3,8 +3,9 @@
 //! The finite check comes first where an update waits for it, and last where steps run ahead; the arithmetic is the same.
 
 use super::Session;
-use super::update::{Gradients, Training, Update};
-use crate::optimizer::{Squares, squares_on_device, sum_on_device, wide_squares};
+use super::joined::{Layout, Part};
+use super::update::{Gradients, Training, Update, clip_value};
+use crate::optimizer::{Change, Squares, sum_on_device, wide_squares};
 use crate::program::{Leaves, ValueId};
 use crate::tensor::Tensor;
 use crate::{Device, Number, Result};
@@ -24,57 +25,71 @@ pub(super) fn underway(tensors: Vec<Tensor>, device: &Device) -> Option<Tensor> 
 
 /// Gradients whose numbers nobody has looked at.
 struct Unseen {
-    /// Clipped by value.
-    gradients: Gradients,
-    /// The sum of the squares of all that are to be clipped by norm, `(1,)`; `None` if none is.
+    /// The sum of the squares of all that are to be clipped by norm, after clipping by value, `(1,)`; `None` if none is.
     limited: Option<Tensor>,
-    /// The sums of squares of each before clipping, and that of all that are to be clipped by norm.
+    /// The sums of squares of each part before clipping, and that of all that are to be clipped by norm.
     squares: Option<Tensor>,
 }
 
 /// An update that was made of gradients that nobody has looked at.
 pub(super) struct Ahead {
     /// The parameters that got a gradient.
-    ids: Vec<ValueId>,
+    layouts: Vec<Layout>,
     /// What gradients are multiplied by.
     scale: f64,
     /// Whether gradients were clipped by norm.
     limited: bool,
     /// The parameters that were changed, of which squares are known.
-    changed: Vec<ValueId>,
+    changed: Vec<Layout>,
     /// What is to be read: the squares of gradients, then of changes.
     pub numbers: Vec<Tensor>,
 }
 
+/// What an update did: in numbers, and what a device has yet to find.
+#[derive(Default)]
+struct Changes {
+    known: Squares,
+    layouts: Vec<Layout>,
+    /// The sums of squares of each.
+    unread: Vec<Tensor>,
+}
+
 impl Training {
-    fn unseen(&self, gradients: &Gradients, scale: f64, device: &Device) -> Unseen {
-        let squares = |gradients: &Gradients| -> Vec<Tensor> {
-            gradients.iter().map(|(_, gradient)| squares_on_device(gradient)).collect()
-        };
-        let of_each = squares(gradients);
-        let clipped = self.clip_value.map(|limit| self.clip_values(gradients.clone(), limit / scale));
+    /// Clips gradients by value, and asks for the numbers that say whether they are finite and how long.
+    fn look_at(&self, parts: &mut [Part], scale: f64, device: &Device) -> Unseen {
+        let of_each: Vec<Tensor> = parts.iter().map(Part::squares).collect();
+        for part in parts.iter_mut().filter(|part| self.clips(&part.layout)) {
+            if let Some(limit) = self.clip_value {
+                part.gradient = clip_value(part.gradient.clone(), limit / scale);
+            }
+        }
         let limited = self.clip_norm.and_then(|_| {
-            let of_clipped = clipped.as_ref().map_or_else(|| of_each.clone(), squares);
-            let limits = gradients.iter().zip(of_clipped).filter(|((id, _), _)| self.settings[id].clip);
-            let limited: Vec<Tensor> = limits.map(|(_, squares)| squares).collect();
+            let clipped = parts.iter().zip(&of_each).filter(|(part, _)| self.clips(&part.layout));
+            let squares = |(part, squares): (&Part, &Tensor)| {
+                if self.clip_value.is_some() { part.squares() } else { squares.clone() }
+            };
+            let limited: Vec<Tensor> = clipped.map(squares).collect();
             (!limited.is_empty()).then(|| sum_on_device(Tensor::joined(limited)))
         });
         let squares = underway(of_each.into_iter().chain(limited.clone()).collect(), device);
-        Unseen { gradients: clipped.unwrap_or_else(|| gradients.clone()), limited, squares }
+        Unseen { limited, squares }
+    }
+
+    /// Whether gradients of parameters that are updated together may be clipped.
+    fn clips(&self, layout: &Layout) -> bool {
+        layout.ids().all(|id| self.settings[&id].clip)
     }
 
     /// Gradients times `min(1, limit / norm)`, which is exactly 1 at the limit.
-    fn clip_on_device(&self, mut gradients: Gradients, limited: Option<Tensor>, scale: f64) -> Gradients {
+    fn clip_on_device(&self, parts: &mut [Part], limited: Option<Tensor>, scale: f64) {
         let Some((limit, limited)) = self.clip_norm.zip(limited) else {
-            return gradients;
+            return;
         };
         let norm = limited.sqrt().times(scale);
         let factor = (norm.constant(limit) / norm).at_most(1.0);
-        let clipped = |(id, gradient): (ValueId, Tensor)| {
-            let clip = self.settings[&id].clip;
-            (id, if clip { gradient * factor.clone() } else { gradient })
-        };
-        gradients.drain(..).map(clipped).collect()
+        for part in parts.iter_mut().filter(|part| self.clips(&part.layout)) {
+            part.gradient = part.gradient.clone() * factor.clone();
+        }
     }
 
     /// [`Self::update`] where the gradients are on a device, which is waited for.
@@ -86,26 +101,29 @@ impl Training {
         learning_rate: f64,
     ) -> Update {
         let device = gradients[0].1.device();
-        let Unseen { gradients: clipped, limited, squares } = self.unseen(&gradients, scale, &device);
+        let mut parts = self.parts(gradients);
+        let before = parts.clone();
+        let Unseen { limited, squares } = self.look_at(&mut parts, scale, &device);
         let found = squares.map_or_else(Vec::new, |squares| squares.to_f64());
-        let wide = gradients.iter().zip(&found).map(|((_, gradient), &found)| wide_squares(gradient, found));
-        let wide: Vec<f64> = wide.collect();
-        let mut update = self.begun(gradients.iter().map(|(id, _)| *id), &wide, scale);
+        let (ids, squares) = squares_of(&before, &found);
+        let mut update = self.begun(ids.into_iter(), &squares, scale);
         if !update.finite {
             return update;
         }
-        drop(gradients);
-        let (gradients, scales) = if found.iter().all(|number| number.is_finite()) {
-            (self.clip_on_device(clipped, limited, scale), [scale; 2])
+        let scales = if found.iter().all(|number| number.is_finite()) {
+            self.clip_on_device(&mut parts, limited, scale);
+            [scale; 2]
         } else {
             // The device's type is too narrow for the squares.
-            let (gradients, clipped_scale) = self.clip(clipped, wide.into(), scale);
-            (gradients, [scale, clipped_scale])
+            let gradients = before.iter().flat_map(|part| part.clone().split()).collect();
+            let (gradients, clipped_scale) = self.clip(gradients, squares.into(), scale);
+            parts = self.parts(gradients);
+            [scale, clipped_scale]
         };
-        let (known, unread) = self.apply(state, gradients, scales, learning_rate, &mut update);
-        let (changed, squares): (Vec<ValueId>, Vec<Tensor>) = unread.into_iter().unzip();
-        let squares = underway(squares, &device).map_or_else(Vec::new, |squares| squares.to_f64());
-        self.settle(&mut update, known, &changed, &squares);
+        drop(before);
+        let changes = self.change(state, parts, scales, learning_rate, &mut update);
+        let found = underway(changes.unread, &device).map_or_else(Vec::new, |squares| squares.to_f64());
+        self.settle(&mut update, changes.known, &changes.layouts, &mut &*found);
         update
     }
 
@@ -118,35 +136,114 @@ impl Training {
         learning_rate: f64,
         device: &Device,
     ) -> Ahead {
-        let ids: Vec<ValueId> = gradients.iter().map(|(id, _)| *id).collect();
-        let unseen = self.unseen(&gradients, scale, device);
-        drop(gradients);
-        let limited = unseen.limited.is_some();
-        let gradients = self.clip_on_device(unseen.gradients, unseen.limited, scale);
+        let mut parts = self.parts(gradients);
+        let Unseen { limited, squares } = self.look_at(&mut parts, scale, device);
+        let layouts = parts.iter().map(|part| part.layout.clone()).collect();
+        let is_limited = limited.is_some();
+        self.clip_on_device(&mut parts, limited, scale);
         let mut update = self.begun(std::iter::empty(), &[], scale);
-        let (_, unread) = self.apply(state, gradients, [scale; 2], learning_rate, &mut update);
-        let (changed, squares): (Vec<ValueId>, Vec<Tensor>) = unread.into_iter().unzip();
-        let numbers = unseen.squares.into_iter().chain(underway(squares, device)).collect();
-        Ahead { ids, scale, limited, changed, numbers }
+        let Changes { layouts: changed, unread, .. } =
+            self.change(state, parts, [scale; 2], learning_rate, &mut update);
+        let numbers = squares.into_iter().chain(underway(unread, device)).collect();
+        Ahead { layouts, scale, limited: is_limited, changed, numbers }
+    }
+
+    /// Makes an update, of parameters that are not clipped and of those that are by gradients times the two scales.
+    fn change(
+        &mut self,
+        state: &mut Leaves,
+        parts: Vec<Part>,
+        [scale, clipped_scale]: [f64; 2],
+        learning_rate: f64,
+        update: &mut Update,
+    ) -> Changes {
+        let mut changes = Changes::default();
+        for Part { layout, gradient } in parts {
+            let scale = if self.clips(&layout) { clipped_scale } else { scale };
+            let change = match layout.alone() {
+                Some(id) => self.update_one(state, id, gradient, scale, learning_rate),
+                None => self.update_joined(state, &layout, gradient, scale, learning_rate),
+            };
+            match change {
+                Change::Known(squares) => {
+                    layout.ids().for_each(|id| changes.known.add(squares, &mut update.parameters[self.place(id)]));
+                }
+                Change::OnDevice(squares) => {
+                    changes.unread.push(layout.sums(squares.into()));
+                    changes.layouts.push(layout);
+                }
+            }
+        }
+        self.updated(state);
+        changes
+    }
+
+    /// Updates parameters together.
+    fn update_joined(
+        &mut self,
+        state: &mut Leaves,
+        layout: &Layout,
+        gradient: Tensor,
+        scale: f64,
+        learning_rate: f64,
+    ) -> Change {
+        let parameters: Vec<Tensor> = layout.ids().map(|id| state[id].clone().expect("initialised")).collect();
+        let begun = layout.ids().zip(&parameters);
+        let steps = begun.map(|(id, parameter)| self.begin_update(id, parameter, scale, learning_rate));
+        let step = steps.last().expect("several parameters");
+        let first = layout.ids().next().expect("several parameters");
+        let mut parameter = layout.join(parameters.into_iter(), &mut self.padding);
+        let mut moments: Vec<Tensor> = (0..self.state[&first].moments.len())
+            .map(|slot| {
+                let arrays = layout.ids().map(|id| self.state[&id].moments[slot].clone());
+                layout.join(arrays, &mut self.padding)
+            })
+            .collect();
+        let change = self.rule.update(&self.settings[&first].target, &mut parameter, gradient, &mut moments, &step);
+        for (id, parameter) in layout.ids().zip(layout.split(parameter)) {
+            state[id] = Some(parameter);
+        }
+        for (slot, moment) in moments.into_iter().enumerate() {
+            for (id, moment) in layout.ids().zip(layout.split(moment)) {
+                self.state.get_mut(&id).expect("begun").moments[slot] = moment;
+            }
+        }
+        change
     }
 
     /// Records what an update did, from the squares that were known at once and those that a device has found since.
-    fn settle(&self, update: &mut Update, mut all: Squares, changed: &[ValueId], squares: &[f64]) {
-        for (&id, &squares) in changed.iter().zip(squares.as_chunks().0) {
-            all.add(Squares::of(squares), &mut update.parameters[self.place(id)]);
+    fn settle(&self, update: &mut Update, mut all: Squares, changed: &[Layout], squares: &mut &[f64]) {
+        for layout in changed {
+            let [before, change] = [layout.read(squares), layout.read(squares)];
+            for ((id, before), change) in layout.ids().zip(before).zip(change) {
+                all.add(Squares::of([before, change]), &mut update.parameters[self.place(id)]);
+            }
         }
         update.update_ratio = all.ratio();
     }
 }
 
+/// The parameters of parts, and the squares of their gradients from the first of the numbers that a device found.
+fn squares_of(parts: &[Part], mut found: &[f64]) -> (Vec<ValueId>, Vec<f64>) {
+    let of_part = |part: &Part| {
+        let found = part.layout.read(&mut found);
+        if found.iter().all(|squares| squares.is_finite()) {
+            return part.layout.ids().zip(found).collect::<Vec<_>>();
+        }
+        let gradients = part.clone().split().zip(found);
+        gradients.map(|((id, gradient), found)| (id, wide_squares(&gradient, found))).collect()
+    };
+    parts.iter().flat_map(of_part).unzip()
+}
+
 impl Ahead {
     /// The update in numbers, the first of `numbers`; `None` if it should not have been made like that.
     pub fn read(&self, numbers: &mut &[f64], training: &Training) -> Option<Update> {
-        let mut next = |count: usize| numbers.split_off(..count).expect("as many numbers as tensors had");
-        let (squares, limited) = (next(self.ids.len()), next(self.limited.into()));
-        let changes = next(2 * self.changed.len());
-        let mut update = training.begun(self.ids.iter().copied(), squares, self.scale);
-        training.settle(&mut update, Squares::default(), &self.changed, changes);
+        let ids = self.layouts.iter().flat_map(Layout::ids);
+        let squares: Vec<f64> = self.layouts.iter().flat_map(|layout| layout.read(numbers)).collect();
+        let limited = numbers.split_off(..usize::from(self.limited)).expect("as many numbers as tensors had");
+        let mut update = training.begun(ids, &squares, self.scale);
+        training.settle(&mut update, Squares::default(), &self.changed, numbers);
         let finite = update.finite && squares.iter().chain(limited).all(|number| number.is_finite());
         finite.then_some(update)
     }

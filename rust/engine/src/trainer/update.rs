@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Session;
 use super::average::Average;
 use super::config::{OptimizerConfig, Settings};
+use super::joined::Padding;
 use super::loss_scale::LossScale;
 use crate::gradient::Method;
 use crate::memory::{Block, List, listed};
@@ -38,6 +39,7 @@ pub(super) struct Training {
     pub reverse: Option<Arc<Reverse>>,
     /// What a solver keeps between updates.
     pub memory: Memory,
+    pub padding: Padding,
     pub clip_norm: Option<f64>,
     pub clip_value: Option<f64>,
 }
@@ -149,6 +151,7 @@ impl Training {
             checkpoint: config.checkpoint_activations.clone(),
             reverse: None,
             memory: Memory::default(),
+            padding: Padding::default(),
             clip_norm: config.clip_norm,
             clip_value: config.clip_value,
         }
@@ -197,8 +200,7 @@ impl Training {
             return update;
         }
         let (gradients, clipped_scale) = self.clip(gradients, squares, scale);
-        let (all, _) = self.apply(state, gradients, [scale, clipped_scale], learning_rate, &mut update);
-        update.update_ratio = all.ratio();
+        self.apply(state, gradients, [scale, clipped_scale], learning_rate, &mut update);
         update
     }
 
@@ -213,30 +215,30 @@ impl Training {
     }
 
     /// Makes an update, of parameters that are not clipped and of those that are by gradients times the two scales.
-    ///
-    /// Returns the squares that are known, which the record has then, and those that a device has yet to find.
-    pub(super) fn apply(
+    fn apply(
         &mut self,
         state: &mut Leaves,
         mut gradients: Gradients,
         [scale, clipped_scale]: [f64; 2],
         learning_rate: f64,
         update: &mut Update,
-    ) -> (Squares, Vec<(ValueId, Tensor)>) {
-        self.updates += 1;
-        let (mut known, mut unread) = (Squares::default(), Vec::new());
+    ) {
+        let mut all = Squares::default();
         for (id, gradient) in gradients.drain(..) {
             let scale = if self.settings[&id].clip { clipped_scale } else { scale };
-            let parameter = state[id].as_mut().expect("parameters are initialised");
-            match self.update_one(id, parameter, gradient, scale, learning_rate) {
-                Change::Known(squares) => known.add(squares, &mut update.parameters[self.place(id)]),
-                Change::OnDevice(numbers) => unread.push((id, numbers)),
-            }
+            let change = self.update_one(state, id, gradient, scale, learning_rate);
+            all.add(change.squares(), &mut update.parameters[self.place(id)]);
         }
+        update.update_ratio = all.ratio();
+        self.updated(state);
+    }
+
+    /// Counts an update that was made.
+    pub(super) fn updated(&mut self, state: &Leaves) {
+        self.updates += 1;
         if let Some(average) = &mut self.average {
             average.add(state, self.trained.iter().copied());
         }
-        (known, unread)
     }
 
     /// The place of a parameter among those that are trained, which are in order.
@@ -258,20 +260,35 @@ impl Training {
     }
 
     /// Gradients whose elements are in `±limit`, but for those of parameters that are not clipped.
-    pub(super) fn clip_values(&self, mut gradients: Gradients, limit: f64) -> Gradients {
+    fn clip_values(&self, mut gradients: Gradients, limit: f64) -> Gradients {
         let clips = |id: &ValueId| self.settings[id].clip;
         let clipped = |(id, gradient)| (id, if clips(&id) { clip_value(gradient, limit) } else { gradient });
         gradients.drain(..).map(clipped).collect()
     }
 
-    fn update_one(
+    /// Updates a parameter.
+    pub(super) fn update_one(
         &mut self,
+        state: &mut Leaves,
         id: ValueId,
-        parameter: &mut Tensor,
         gradient: Tensor,
         gradient_scale: f64,
         learning_rate: f64,
     ) -> Change {
+        let parameter = state[id].as_mut().expect("parameters are initialised");
+        let step = self.begin_update(id, parameter, gradient_scale, learning_rate);
+        let state = self.state.get_mut(&id).expect("begun");
+        self.rule.update(&self.settings[&id].target, parameter, gradient, &mut state.moments, &step)
+    }
+
+    /// Counts one more update of a parameter, whose state begins with the first, and says what it depends on.
+    pub(super) fn begin_update(
+        &mut self,
+        id: ValueId,
+        parameter: &Tensor,
+        gradient_scale: f64,
+        learning_rate: f64,
+    ) -> Step {
         let Settings { target, learning_rate: factor, weight_decay, .. } = &self.settings[&id];
         let state = self.state.entry(id).or_insert_with(|| ParameterState {
             moments: self
@@ -284,8 +301,7 @@ impl Training {
         });
         state.updates += 1;
         let learning_rate = learning_rate * factor;
-        let step = Step { number: state.updates, learning_rate, weight_decay: *weight_decay, gradient_scale };
-        self.rule.update(target, parameter, gradient, &mut state.moments, &step)
+        Step { number: state.updates, learning_rate, weight_decay: *weight_decay, gradient_scale }
     }
 }
 
@@ -307,7 +323,7 @@ fn measured(gradients: &[(ValueId, Tensor)], known: &[Option<f64>]) -> Block<f64
 }
 
 /// Every element brought into `±limit`.
-fn clip_value(gradient: Tensor, limit: f64) -> Tensor {
+pub(super) fn clip_value(gradient: Tensor, limit: f64) -> Tensor {
     fn in_place<E: Real>(gradient: Tensor, limit: f64) -> Tensor {
         let mut gradient = gradient.unique::<E>();
         cpu::for_pieces(gradient.elements_mut::<E>(), |_, piece| {
