@@ -18,6 +18,7 @@ pub(crate) use cpu::Strides;
 pub use data::DType;
 pub use lengths::Lengths;
 pub(crate) use rows::Rows;
+pub(crate) use shaping::BRIEF;
 
 use burn_backend::TensorMetadata;
 use burn_dispatch::{BackendTensor, DispatchTensor, DispatchTensorKind};

@@ -7,6 +7,12 @@ use burn_dispatch::{Dispatch, DispatchTensor};
 
 use super::{DType, Tensor, Values};
 
+/// Tensors that are joined by one kernel of a device: some give a kernel no more than 31.
+const JOINED_AT_ONCE: usize = 24;
+
+/// Elements that a device passes over in less time than it takes to ask for that.
+pub(crate) const BRIEF: usize = 1 << 20;
+
 /// Dispatches on the kind of element: the primitives of float, int and bool tensors differ in name only.
 macro_rules! by_kind {
     ($tensor:expr, $float:ident, $int:ident, $bool:ident $(, $argument:expr)*) => {{
@@ -123,7 +129,14 @@ impl Tensor {
     }
 
     /// Joins along an axis.
-    pub fn concatenate(tensors: Vec<Self>, axis: usize) -> Self {
+    pub fn concatenate(mut tensors: Vec<Self>, axis: usize) -> Self {
+        // Devices join a few by one kernel, and many by one kernel each.
+        if !tensors[0].is_cpu() && tensors.iter().all(|tensor| tensor.len() <= BRIEF) {
+            while tensors.len() > JOINED_AT_ONCE {
+                let few = tensors.chunks(JOINED_AT_ONCE).map(|few| Self::concatenate(few.to_vec(), axis));
+                tensors = few.collect();
+            }
+        }
         let dtype = tensors[0].dtype();
         let primitives: Vec<DispatchTensor> = tensors.into_iter().map(Self::into_primitive).collect();
         Self::from_primitive(match dtype {
@@ -213,5 +226,23 @@ impl Tensor {
             return Self::from_primitive(Dispatch::int_argmin(self.into_primitive(), axis));
         }
         Self::from_primitive(Dispatch::float_argmin(self.into_primitive(), axis, int))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{on_ndarray, tensor};
+
+    #[test]
+    fn many_tensors_are_joined_in_order_on_every_device() {
+        for count in [1, JOINED_AT_ONCE, JOINED_AT_ONCE + 1, 2 * JOINED_AT_ONCE * JOINED_AT_ONCE + 1] {
+            let host: Vec<Tensor> =
+                (0..count).map(|index| tensor::<f32>(index as u64, &[2, 1 + index % 3, 2])).collect();
+            let device = host.iter().map(on_ndarray::<f32>).collect();
+            let [expected, found] = [host, device].map(|tensors| Tensor::concatenate(tensors, 1));
+            assert_eq!(found.shape(), expected.shape());
+            assert_eq!(found.to_f64(), expected.to_f64());
+        }
     }
 }

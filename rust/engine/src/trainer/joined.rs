@@ -8,15 +8,12 @@ use super::update::{Gradients, Training};
 use crate::Number;
 use crate::optimizer::sum_on_device;
 use crate::program::ValueId;
-use crate::tensor::{DType, Lengths, Tensor};
+use crate::tensor::{BRIEF, Lengths, Tensor};
 
 /// Arrays begin at multiples of so many elements, which devices can read from, and sums are those of so many.
 const UNIT: usize = 1024;
 
-/// Elements of an array that is joined, at most: kernels on more take longer than asking for them.
-pub(super) const LARGEST: usize = 1 << 20;
-
-/// Arrays that are joined, at most: for each element a kernel looks among them.
+/// Arrays that are joined, at most: for each element a kernel looks among them and the zeros behind them.
 pub(super) const MOST: usize = 16;
 
 /// The arrays of one parameter in its own shape, or those of several, `(elements,)` with zeros between.
@@ -132,7 +129,7 @@ impl Training {
         let joins = self.rule.joins();
         let mut companies: Vec<Company> = Vec::new();
         for (id, gradient) in gradients.drain(..) {
-            let kind = (joins && gradient.len() <= LARGEST).then(|| self.kind(id, &gradient));
+            let kind = (joins && gradient.len() <= BRIEF).then(|| self.kind(id));
             let fits = |other: &&mut Company| kind.is_some() && other.kind == kind && other.gradients.len() < MOST;
             match companies.iter_mut().find(fits) {
                 Some(company) => company.gradients.push((id, gradient)),
@@ -143,14 +140,13 @@ impl Training {
     }
 
     /// What parameters have in common that are updated together.
-    fn kind(&self, id: ValueId, gradient: &Tensor) -> Kind {
+    fn kind(&self, id: ValueId) -> Kind {
         let settings = &self.settings[&id];
         Kind {
             learning_rate: settings.learning_rate,
             weight_decay: settings.weight_decay,
             clip: settings.clip,
             updates: self.state.get(&id).map_or(0, |state| state.updates),
-            dtype: gradient.dtype(),
         }
     }
 }
@@ -162,7 +158,6 @@ struct Kind {
     weight_decay: f64,
     clip: bool,
     updates: u64,
-    dtype: DType,
 }
 
 /// Gradients of parameters of one kind; `None` of one that stays alone.

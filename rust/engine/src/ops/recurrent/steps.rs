@@ -1,4 +1,6 @@
 //! A cell along a sequence of tensors, on any device.
+//!
+//! All steps lie in one matrix, the samples of a step beside each other, so that a step is read where it lies.
 
 use super::super::Tensors;
 use super::{Cell, Parts, Recurrent, Returns, Sizes, StepGradient};
@@ -18,26 +20,22 @@ pub(super) fn joined(blocks: Vec<Tensor>) -> Tensor {
     Tensor::concatenate(blocks, 1)
 }
 
-/// One step `(batch, width)` of a sequence.
-fn at(sequence: &Tensor, step: usize) -> Tensor {
-    let [batch, _, width] = <[usize; 3]>::try_from(sequence.shape().as_slice()).expect("a sequence");
-    sequence.clone().slice(&[0, step, 0], &[batch, step + 1, width], &[1, 1, 1]).reshape(&[batch, width])
+/// A sequence `(batch, steps, width)` as the rows of one matrix, step by step.
+fn by_step(sequence: Tensor) -> Tensor {
+    let [batch, steps, width] = <[usize; 3]>::try_from(sequence.shape().as_slice()).expect("a sequence");
+    sequence.permute(&[1, 0, 2]).reshape(&[steps * batch, width])
 }
 
-/// Steps `(batch, width)` as a sequence.
-fn stacked(steps: Vec<Tensor>) -> Tensor {
-    let with_time = |step: Tensor| {
-        let [batch, width] = [step.shape()[0], step.shape()[1]];
-        step.reshape(&[batch, 1, width])
-    };
-    Tensor::concatenate(steps.into_iter().map(with_time).collect(), 1)
+/// The sequence of which [`by_step`] made rows.
+fn by_sample(rows: Tensor, steps: usize) -> Tensor {
+    let [count, width] = [rows.shape()[0], rows.shape()[1]];
+    rows.reshape(&[steps, count / steps, width]).permute(&[1, 0, 2])
 }
 
-/// All steps as the rows of one matrix.
-fn rows(sequence: Tensor) -> Tensor {
-    let width = sequence.shape()[2];
-    let count = sequence.len() / width;
-    sequence.reshape(&[count, width])
+/// One step `(batch, width)` of such rows.
+fn at(rows: &Tensor, step: usize, batch: usize) -> Tensor {
+    let width = rows.shape()[1];
+    rows.clone().slice(&[step * batch, 0], &[(step + 1) * batch, width], &[1, 1])
 }
 
 /// A row of the bias.
@@ -86,12 +84,11 @@ impl<C: Cell> Run<'_, C> {
 
     /// `x · kernel + bias` of all steps.
     fn projected(&self) -> Tensor {
-        let Sizes { batch, steps, units, .. } = self.sizes;
-        let mut z = rows(self.parts.x.clone()).matmul(self.parts.kernel.clone());
-        if let Some(bias) = &self.parts.bias {
-            z = z + bias_row::<C>(bias, 0);
+        let z = by_step(self.parts.x.clone()).matmul(self.parts.kernel.clone());
+        match &self.parts.bias {
+            Some(bias) => z + bias_row::<C>(bias, 0),
+            None => z,
         }
-        z.reshape(&[batch, steps, C::GATES * units])
     }
 
     /// `h · recurrent_kernel`, plus its own bias.
@@ -103,15 +100,16 @@ impl<C: Cell> Run<'_, C> {
         }
     }
 
-    /// Adds the gradient that reaches the states of a step from outside.
+    /// Adds the gradient that reaches the states of a step from outside, of all steps or of the last.
     fn add_incoming(&self, gradient: &Tensor, step: usize, state: &mut [Tensor]) {
+        let batch = self.sizes.batch;
         let place = self.operation.place(step, self.sizes.steps);
         let incoming = match self.operation.returns {
             Returns::Last if step + 1 == self.sizes.steps => vec![gradient.clone()],
             Returns::Last => Vec::new(),
-            Returns::Sequence => vec![at(gradient, place)],
-            Returns::States if C::MEMORY => blocks::<2>(at(gradient, place)).into(),
-            Returns::States => vec![at(gradient, place)],
+            Returns::Sequence => vec![at(gradient, place, batch)],
+            Returns::States if C::MEMORY => blocks::<2>(at(gradient, place, batch)).into(),
+            Returns::States => vec![at(gradient, place, batch)],
         };
         for (state, incoming) in state.iter_mut().zip(incoming) {
             *state = state.clone() + incoming;
@@ -143,7 +141,8 @@ pub(super) fn forward<C: Cell>(operation: &Recurrent<C>, parts: Parts<Tensor>) -
     let (mut saved, mut after) = (Vec::new(), vec![Vec::new(); steps]);
     for step in 0..steps {
         let place = operation.place(step, steps);
-        let [kept, mut next] = C::forward_step(operation.functions(), at(&z, place), run.product(&state[0]), &state);
+        let [kept, mut next] =
+            C::forward_step(operation.functions(), at(&z, place, run.sizes.batch), run.product(&state[0]), &state);
         if let Some(mask) = run.mask(place) {
             let choose = |(new, old): (Tensor, &Tensor)| Tensor::choose(mask.clone(), new, old.clone());
             next = next.into_iter().zip(&state).map(choose).collect();
@@ -152,6 +151,7 @@ pub(super) fn forward<C: Cell>(operation: &Recurrent<C>, parts: Parts<Tensor>) -
         after[place].clone_from(&next);
         state = next;
     }
+    let stacked = |after: Vec<Tensor>| by_sample(Tensor::concatenate(after, 0), steps);
     let value = match operation.returns {
         Returns::Last => state.swap_remove(0),
         Returns::Sequence => stacked(after.into_iter().map(|mut state| state.swap_remove(0)).collect()),
@@ -174,8 +174,9 @@ pub(super) fn backward<C: Cell>(
     let kept = saved.len() / steps - initial.len();
     let back = parts.recurrent_kernel.clone().transpose();
     let mut state = vec![run.zeros(); initial.len()];
+    let gradient = if operation.returns == Returns::Last { gradient } else { by_step(gradient) };
     let mut factors: Option<Tensor> = None;
-    let (mut dz, mut products, mut entered) = (vec![None; steps], Vec::new(), Vec::new());
+    let mut found_at: Vec<Option<[Tensor; 3]>> = vec![None; steps];
     for (step, saved_step) in saved.chunks(kept + initial.len()).enumerate().rev() {
         let place = operation.place(step, steps);
         run.add_incoming(&gradient, step, &mut state);
@@ -187,14 +188,18 @@ pub(super) fn backward<C: Cell>(
             factors = Some((dh.clone() * before[0].clone()).added_to(factors));
             dh = dh * given.clone();
         }
-        entered.push(run.entering(&before[0]));
-        products.push(found.product);
-        dz[place] = Some(found.x);
+        found_at[place] = Some([run.entering(&before[0]), found.x, found.product]);
         state = found.state.into_iter().map(|state| state.unwrap_or_else(|| run.zeros())).collect();
         state[0] = dh + state[0].clone();
     }
-    let dz = rows(stacked(dz.into_iter().map(|step| step.expect("every step")).collect()));
-    let products = Tensor::concatenate(products, 0);
+    let (mut entered, mut dz, mut products) = (Vec::new(), Vec::new(), Vec::new());
+    for [h, x, product] in found_at.into_iter().map(|step| step.expect("every step")) {
+        entered.push(h);
+        dz.push(x);
+        products.push(product);
+    }
+    let dz = Tensor::concatenate(dz, 0);
+    let products = if C::APART { Tensor::concatenate(products, 0) } else { dz.clone() };
     let width = [C::GATES * units];
     let bias = parts.bias.as_ref().map(|bias| {
         let ours = sum_to(dz.clone(), &width);
@@ -204,8 +209,8 @@ pub(super) fn backward<C: Cell>(
         let rows = [ours, sum_to(products.clone(), &width)].map(|row| row.reshape(&[1, width[0]]));
         Tensor::concatenate(rows.into(), 0).reshape(&bias.shape())
     });
-    let x = wanted[0].then(|| dz.clone().matmul(parts.kernel.clone().transpose()).reshape(&parts.x.shape()));
-    let kernel = wanted[1].then(|| rows(parts.x.clone()).transpose().matmul(dz));
+    let x = wanted[0].then(|| by_sample(dz.clone().matmul(parts.kernel.clone().transpose()), steps));
+    let kernel = wanted[1].then(|| by_step(parts.x.clone()).transpose().matmul(dz));
     let recurrent = wanted[2].then(|| Tensor::concatenate(entered, 0).transpose().matmul(products));
     Parts {
         x,
