@@ -222,10 +222,11 @@ proptest! {
                 let expected = one_at_a_time(&mut session, &data, 1e-6);
                 let central = gradients(&mut session, &data, Method::Numerical);
                 let [above, below] = [Method::Above, Method::Below].map(|side| gradients(&mut session, &data, side));
+                // Losses of some tens that differ in their last digit, over steps of 2e-6.
                 for (path, expected) in expected {
-                    assert_close(&central[&path], &expected, 1e-9);
+                    assert_close(&central[&path], &expected, 1e-8);
                     let mean: Vec<f64> = above[&path].iter().zip(&below[&path]).map(|(a, b)| (a + b) / 2.0).collect();
-                    assert_close(&mean, &expected, 2e-9);
+                    assert_close(&mean, &expected, 2e-8);
                 }
             }
         }
