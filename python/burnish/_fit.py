@@ -351,11 +351,13 @@ class Run:
         """Add what the last piece left to sums and history, once: a checkpoint does so while another thread copies."""
         if self._left is None:
             return
+        counted, self._counted = self._counted, None  # if Ctrl-C comes here, half of it must not be saved
         (records, runtime), self._left = self._left, None
         self._monitor.add("parameters", runtime.trained(), records.movements)
         self._monitor.add("activations", runtime.rectified(), records.zeros)
         self._meter.add(records)
         self.history.add_rows(records.columns, records.rows, runtime.built.reported)
+        self._counted = counted
 
     def _validate(self) -> dict[str, float]:
         if self.validation is None:
