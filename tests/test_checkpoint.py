@@ -13,8 +13,6 @@ from killing import Raise, X, Y, digest, lives, names, network, train
 
 import burnish as bn
 from burnish import _snapshot
-from burnish._fit import Meter
-from burnish._monitor import EpochMonitor
 from burnish._resume import find
 from burnish._tree import pack, unpack
 from burnish.callbacks import Callback, Checkpoint
@@ -56,28 +54,6 @@ def test_what_no_file_can_hold_ends_the_fit_and_the_next_one_is_whole(tmp_path):
     again = tmp_path / "again"
     model.fit(x, y, epochs=1, callbacks=[Checkpoint.every(1, again, "epoch")], verbose=0)
     assert _snapshot.read(next(again.iterdir())).run["now"]["step"] == 1
-
-
-@pytest.mark.parametrize("method", [(EpochMonitor, "add"), (Meter, "add"), (bn.History, "add_rows")])
-@pytest.mark.parametrize("after", [False, True])
-def test_ctrl_c_while_steps_are_added_up_loses_none(whole, tmp_path, monkeypatch, method, after):
-    owner, name = method
-    original, calls = getattr(owner, name), []
-
-    def interrupted(*arguments):
-        calls.append(name)
-        if after:
-            original(*arguments)
-        if len(calls) == 20:
-            raise KeyboardInterrupt
-        if not after:
-            original(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(owner, name, interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train(tmp_path)
-    assert digest(train(tmp_path), tmp_path) == whole
 
 
 def test_a_checkpoint_after_any_batch_serves(whole, tmp_path, monkeypatch):

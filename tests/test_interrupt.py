@@ -8,9 +8,11 @@ import time
 
 import numpy as np
 import pytest
+from killing import digest, train
 
 import burnish as bn
 from burnish import _fit
+from burnish._monitor import EpochMonitor
 
 SCRIPT = """
 import os, signal, sys, threading, time
@@ -76,6 +78,28 @@ def test_the_history_so_far_is_kept(digits):
     assert len(model.history.history["loss"]) == 2
     assert len(model.history.steps["loss"]) == 2 * 3 + 2
     model.fit(*digits, epochs=1, verbose=0)
+
+
+@pytest.mark.parametrize("method", [(EpochMonitor, "add"), (_fit.Meter, "add"), (bn.History, "add_rows")])
+@pytest.mark.parametrize("after", [False, True])
+def test_ctrl_c_while_steps_are_added_up_loses_none(whole, tmp_path, monkeypatch, method, after):
+    owner, name = method
+    original, calls = getattr(owner, name), []
+
+    def interrupted(*arguments):
+        calls.append(name)
+        if after:
+            original(*arguments)
+        if len(calls) == 20:
+            raise KeyboardInterrupt
+        if not after:
+            original(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path)
+    assert digest(train(tmp_path), tmp_path) == whole
 
 
 def test_after_an_interrupt_updates_are_counted_right(digits):
