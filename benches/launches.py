@@ -1,6 +1,6 @@
 """Count the kernels that a training step asks of a GPU: each costs some microseconds, however little it computes.
 
-    python benches/launches.py [--device wgpu] [WORKLOAD …]
+    python benches/launches.py [--device wgpu] [--workloads NAME …]
 
 The workloads are those of `benches/peers`. CubeCL logs every kernel that it launches; which are fused it decides by
 timing them on the device, so that counts differ a little between devices and runs. It needs a build with a GPU backend.
@@ -15,8 +15,10 @@ from tempfile import TemporaryDirectory
 
 sys.path.append(str(Path(__file__).parent / "peers"))
 import workloads as w
+from burnish_peer import network
 
 STEPS = 8  # of a fit
+NETWORKS = {name: workload for name, workload in w.WORKLOADS.items() if isinstance(workload, w.Training)}
 MARK = "Executing "
 CONFIGURATION = """
 [profiling.logger]
@@ -27,9 +29,8 @@ file = "{}"
 
 def main() -> None:
     """Count and print."""
-    networks = [name for name, workload in w.WORKLOADS.items() if isinstance(workload, w.Training)]
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("workloads", nargs="*", choices=[*networks, []], metavar="WORKLOAD", help=", ".join(networks))
+    parser.add_argument("--workloads", nargs="+", choices=NETWORKS, default=[*NETWORKS])
     parser.add_argument("--device", default="wgpu")
     arguments = parser.parse_args()
     print("| workload | kernels a step |\n|---|---|")
@@ -37,15 +38,12 @@ def main() -> None:
         log = Path(folder, "kernels.log")
         Path(folder, "cubecl.toml").write_text(CONFIGURATION.format(log))
         os.chdir(folder)  # CubeCL looks for its configuration here when the first device is used
-        for name in arguments.workloads or networks:
-            print(f"| {name} | {kernels(w.WORKLOADS[name], arguments.device, log):.1f} |", flush=True)
+        for name in arguments.workloads:
+            print(f"| {name} | {kernels(NETWORKS[name], arguments.device, log):.1f} |", flush=True)
 
 
-def kernels(workload: w.Workload, device: str, log: Path) -> float:
+def kernels(workload: w.Training, device: str, log: Path) -> float:
     """Count those of a step, once all are compiled and chosen."""
-    from burnish_peer import network  # the device's configuration has to be there first
-
-    assert isinstance(workload, w.Training)
     model, (x, y) = network(workload.layers, device), replace(workload, steps=STEPS).arrays()
 
     def fit() -> int:
