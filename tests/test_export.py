@@ -158,6 +158,7 @@ CASES = {
         lambda x: ops.cross_entropy(x, ids(x)[..., 0]),
         lambda x: ops.cross_entropy(x, ids(x)[..., 0], label_smoothing=0.2),
     ],
+    "expm1": [ops.expm1, lambda x: 1e6 * ops.expm1(1e-6 * x)],
     "flip": [lambda x: ops.flip(x, (0, -1)), lambda x: ops.flip(x, 1)],
     "gelu": [ops.gelu, lambda x: ops.gelu(x, approximate=True)],
     "batch_norm": [

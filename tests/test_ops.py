@@ -229,6 +229,13 @@ def test_expm1_is_exact_for_small_numbers():
     np.testing.assert_allclose(ops.expm1(bn.Tensor(x)).numpy(), np.expm1(x.astype(float)), rtol=3e-7)
 
 
+def test_elu_and_sigmoid_keep_the_digits_of_small_values():
+    x = -np.float32([1e-7, 1e-5, 3e-4, 0.1, 1.0, 20.0, 60.0])
+    exact = x.astype(float)
+    np.testing.assert_allclose(ops.elu(bn.Tensor(x)).numpy(), np.expm1(exact), rtol=3e-7)
+    np.testing.assert_allclose(ops.sigmoid(bn.Tensor(x)).numpy(), 1 / (1 + np.exp(-exact)), rtol=3e-7)
+
+
 def test_angles_of_the_whole_plane():
     y, x = np.meshgrid([-2.0, -1e-9, -0.0, 0.0, 1e-9, 3.0], [-1.0, -1e-12, 0.0, 1e-12, 5.0])
     found = ops.arctan2(bn.Tensor(y), bn.Tensor(x)).numpy()

@@ -98,9 +98,10 @@ def _pooling(_inputs: list[Lengths], output: Lengths, attributes: dict[str, Any]
 
 _MOVES = "broadcast_to cast concatenate flip one_hot pad reshape slice stop_gradient take take_along_axis transpose"
 _ELEMENTWISE = (
-    "abs add ceil cos divide dropout elu equal erf exp floor gelu greater greater_equal leaky_relu less less_equal log "
-    "log1p logical_and logical_not logical_or maximum minimum multiply neg not_equal power random_normal_like "
-    "random_uniform_like reciprocal relu round rsqrt sigmoid sign silu sin softplus sqrt square subtract tanh where"
+    "abs add ceil cos divide dropout elu equal erf exp expm1 floor gelu greater greater_equal leaky_relu less "
+    "less_equal log log1p logical_and logical_not logical_or maximum minimum multiply neg not_equal power "
+    "random_normal_like random_uniform_like reciprocal relu round rsqrt sigmoid sign silu sin softplus sqrt square "
+    "subtract tanh where"
 )
 _REDUCTIONS = "argmax argmin max mean min sum"
 

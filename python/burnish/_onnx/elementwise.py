@@ -34,6 +34,12 @@ _SAME = {
 }
 
 
+def _expm1(graph: Graph, x: str, _: Any) -> str:
+    """Write tanh(x / 2) · (e^x + 1)."""
+    half = graph.emit("Mul", x, graph.constant(0.5))
+    return graph.emit("Mul", graph.emit("Tanh", half), graph.emit("Add", graph.emit("Exp", x), graph.constant(1.0)))
+
+
 def _log1p(graph: Graph, x: str, _: Any) -> str:
     """Write log u · x / (u - 1) with u = 1 + x as it was rounded, and x where u is 1 (Goldberg 1991, theorem 4)."""
     one = graph.constant(1.0)
@@ -92,6 +98,7 @@ def _same(type_: str) -> Emit:
 OPERATIONS: dict[str, Emit] = {
     **{name: _same(type_) for name, type_ in _SAME.items()},
     "elu": _function(_elu),
+    "expm1": _function(_expm1),
     "gelu": _function(_gelu),
     "leaky_relu": _function(_leaky_relu),
     "log1p": _function(_log1p),

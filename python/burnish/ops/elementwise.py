@@ -73,11 +73,8 @@ def log10(x: Operand) -> Value:
 
 
 def expm1(x: Operand) -> Value:
-    """Return e^x - 1, exact for small x: 2t / (1 - t), t = tanh(x / 2), between -1 and 1."""
-    x = cast(x, "float")
-    near = _unary("tanh", binary("multiply", clip(x, -1.0, 1.0), 0.5))
-    small = binary("divide", binary("multiply", near, 2.0), binary("subtract", 1.0, near))
-    return apply("where", binary("less", abs(x), 1.0), small, binary("subtract", exp(x), 1.0))
+    """Return e^x - 1, exact for small x."""
+    return _unary("expm1", x)
 
 
 def sqrt(x: Operand) -> Value:

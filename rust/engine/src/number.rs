@@ -33,6 +33,8 @@ pub trait Number:
     fn sqrt(self) -> Self;
     /// Exponential.
     fn exp(self) -> Self;
+    /// `e^self - 1`, exact to the last places near 0 too.
+    fn expm1(self) -> Self;
     /// Natural logarithm.
     fn log(self) -> Self;
     /// `log(1 + self)`.
@@ -61,10 +63,10 @@ pub trait Number:
     fn square(self) -> Self {
         self.clone() * self
     }
-    /// `1 / (1 + exp(-self))`, never overflowing.
+    /// `1 / (1 + exp(-self))`: where the exponential is infinite, 0.
     #[inline(always)]
     fn sigmoid(self) -> Self {
-        self.times(0.5).tanh().times(0.5).plus(0.5)
+        (-self).exp().plus(1.0).recip_of(1.0)
     }
 }
 
@@ -82,7 +84,7 @@ pub(crate) fn prefer<T: PartialOrd + Copy>(preferred: bool, a: T, b: T) -> T {
 }
 
 macro_rules! float_number {
-    ($float:ty, $exp:path, $log:path, $log1p:path, $tanh:path, $erf:path) => {
+    ($float:ty, $exp:path, $expm1:path, $log:path, $log1p:path, $tanh:path, $erf:path) => {
         impl Number for $float {
             #[inline(always)]
             fn plus(self, constant: f64) -> Self {
@@ -136,6 +138,10 @@ macro_rules! float_number {
                 $exp(self)
             }
             #[inline(always)]
+            fn expm1(self) -> Self {
+                $expm1(self)
+            }
+            #[inline(always)]
             fn log(self) -> Self {
                 $log(self)
             }
@@ -183,8 +189,16 @@ macro_rules! float_number {
     };
 }
 
-float_number!(f32, exponential::exp, exponential::log, exponential::log1p, exponential::tanh, exponential::erf);
-float_number!(f64, f64::exp, f64::ln, f64::ln_1p, f64::tanh, libm::erf);
+float_number!(
+    f32,
+    exponential::exp,
+    exponential::expm1,
+    exponential::log,
+    exponential::log1p,
+    exponential::tanh,
+    exponential::erf
+);
+float_number!(f64, f64::exp, f64::exp_m1, f64::ln, f64::ln_1p, f64::tanh, libm::erf);
 
 #[cfg(test)]
 mod tests {

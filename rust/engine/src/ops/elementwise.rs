@@ -174,6 +174,8 @@ functions! {
     Negative, "neg", NOTHING, Any, |x| -x, |x, _| x.constant(-1.0);
     /// `e^x`
     Exp, "exp", OUTPUT, Full, |x| x.exp(), |_, y| y;
+    /// `e^x - 1`
+    Expm1, "expm1", INPUTS, Full, |x| x.expm1(), |x, _| x.exp();
     /// `ln x`
     Log, "log", INPUTS, Full, |x| x.log(), |x, _| x.recip_of(1.0);
     /// `ln(1 + x)`
@@ -314,7 +316,7 @@ impl Function for Elu {
 
     #[inline(always)]
     fn value<N: Number>(&self, x: N) -> N {
-        x.clone().at_least(0.0) + x.at_most(0.0).exp().plus(-1.0).times(self.alpha)
+        x.clone().at_least(0.0) + x.at_most(0.0).expm1().times(self.alpha)
     }
 
     #[inline(always)]

@@ -200,7 +200,8 @@ impl Number for Tensor {
         self.with_scalar(constant, Dispatch::float_mul_scalar)
     }
     fn recip_of(self, constant: f64) -> Self {
-        self.unary(Dispatch::float_recip).times(constant)
+        let reciprocal = self.unary(Dispatch::float_recip);
+        if constant == 1.0 { reciprocal } else { reciprocal.times(constant) }
     }
     fn greater_of(self, other: Self) -> Self {
         self.extreme(Comparison::Greater, other)
@@ -226,6 +227,10 @@ impl Number for Tensor {
     }
     fn exp(self) -> Self {
         self.unary(Dispatch::float_exp)
+    }
+    fn expm1(self) -> Self {
+        // Burn has none.
+        self.clone().times(0.5).tanh() * self.exp().plus(1.0)
     }
     fn log(self) -> Self {
         self.unary(Dispatch::float_log)
