@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 
 use super::gemm::{Matrix, gemm_serial_strided, gemm_strided};
-use super::vectorised;
+use super::{prefetch, vectorised};
 use crate::memory::Block;
 use crate::ops::{chunk_total, dot, row_max};
 use crate::tensor::Real;
@@ -139,6 +139,22 @@ fn head<E>(values: &[E], index: usize, heads: usize, width: usize) -> Matrix<'_,
     Matrix::rows(&values[index * width..], heads * width)
 }
 
+/// Bytes that may be on their way while a head is computed, beside what the second cache holds of it.
+const AHEAD: usize = 128 * 1024;
+
+/// Asks for a head's share of the next sample of each array, `count` elements a sample: head by head, rows come slowly.
+fn ask_for_next<E>(arrays: &[(&[E], usize)], sample: usize, [head, heads]: [usize; 2]) {
+    let share: usize = arrays.iter().map(|(_, count)| count * size_of::<E>() / heads).sum();
+    if share > AHEAD {
+        return;
+    }
+    for (values, count) in arrays {
+        if let Some(next) = values.get((sample + 1) * count..(sample + 2) * count) {
+            prefetch(&next[count * head / heads..count * (head + 1) / heads]);
+        }
+    }
+}
+
 /// The output and the weights.
 pub(crate) fn forward<E: Real>(
     sizes: &Sizes,
@@ -151,11 +167,12 @@ pub(crate) fn forward<E: Real>(
     let (mut y, mut weights) =
         (Block::<E>::uninitialised(batch * of_output), Block::<E>::uninitialised(batch * of_weights));
     let samples = y.par_chunks_mut(of_output.max(1)).zip(weights.par_chunks_mut(of_weights.max(1))).enumerate();
+    let arrays = [(query, of_query), (key, of_key), (value, of_value)];
     samples.for_each(|(sample, (y, weights))| {
-        let [query, key, value] = [(query, of_query), (key, of_key), (value, of_value)]
-            .map(|(values, count)| &values[sample * count..][..count]);
+        let [query, key, value] = arrays.map(|(values, count)| &values[sample * count..][..count]);
         let mut dropped = Vec::new();
         for (index, scores) in weights.chunks_exact_mut(time * places).enumerate() {
+            ask_for_next(&arrays, sample, [index, heads]);
             let keys = head(key, index, heads, width).t();
             sizes.multiply(scores, places, head(query, index, heads, width), keys, [time, width, places]);
             vectorised!(rows.weigh([sample, index], scores, places));
@@ -198,12 +215,12 @@ pub(crate) fn backward<E: Real>(
         .par_chunks_mut(of_query.max(1))
         .zip(dkey.par_chunks_mut(of_key).zip(dvalue.par_chunks_mut(of_value)))
         .enumerate();
+    let arrays = [(query, of_query), (key, of_key), (value, of_value), (gradient, of_output), (weights, of_weights)];
     samples.for_each(|(sample, (dquery, (dkey, dvalue)))| {
-        let of = |values, count: usize| -> &[E] { &<&[E]>::clone(&values)[sample * count..][..count] };
-        let (query, key, value, gradient) =
-            (of(query, of_query), of(key, of_key), of(value, of_value), of(gradient, of_output));
+        let [query, key, value, gradient, weights] = arrays.map(|(values, count)| &values[sample * count..][..count]);
         let (mut slopes, mut dropped) = (Block::<E>::uninitialised(time * places), Vec::new());
-        for (index, weights) in of(weights, of_weights).chunks_exact(time * places).enumerate() {
+        for (index, weights) in weights.chunks_exact(time * places).enumerate() {
+            ask_for_next(&arrays, sample, [index, heads]);
             let start = (sample * heads + index) * time * places;
             let (g, values) = (head(gradient, index, heads, depth), head(value, index, heads, depth));
             sizes.multiply(&mut slopes, places, g, values.t(), [time, depth, places]);

@@ -141,6 +141,7 @@ impl<E: Real> Walk<'_, E> {
         let (width, kept) = (C::GATES * units, C::EXTRA * units);
         cpu::vectorised!({
             for row in 0..self.share.count {
+                self.ask_for_next::<C>(step, row);
                 let (sample, at, own) = (self.share.first + row, row * steps + place, row * units..(row + 1) * units);
                 let (dh, dc) = (&mut self.dh[own.clone()], &mut self.dc[own.clone()]);
                 self.given.add::<C>(run, sample, step, dh, dc);
@@ -158,6 +159,23 @@ impl<E: Real> Walk<'_, E> {
                 }
             }
         });
+    }
+
+    /// Asks for what the next step reads and writes of a sample, which lies a sequence apart from that of the others.
+    #[inline(always)]
+    fn ask_for_next<C: Cell>(&self, step: usize, row: usize) {
+        let Sizes { steps, units, .. } = self.run.sizes;
+        let (width, kept) = (C::GATES * units, C::EXTRA * units);
+        if let Some(next) = step.checked_sub(1) {
+            let at = row * steps + self.run.place(next);
+            cpu::prefetch(&self.gates[at * width..][..width]);
+            cpu::prefetch(&self.extra[at * kept..][..kept]);
+            cpu::prefetch(&self.entered[at * units..][..units]);
+        }
+        if let Some(before) = step.checked_sub(2) {
+            let at = (self.share.first + row) * steps + self.run.place(before);
+            self.given.state(at, units).into_iter().for_each(cpu::prefetch);
+        }
     }
 
     /// Takes the gradient of `h · recurrent_kernel` to `h`.

@@ -69,15 +69,19 @@ impl<E: Real> Walk<'_, E> {
         for step in 0..steps {
             let entering = enter(&state[0], factors, &mut scaled);
             multiply(&mut product, entering, run.parts.recurrent_kernel, units);
-            self.step::<C>(run.place(step), &product, &mut state);
+            self.step::<C>(step, &product, &mut state);
         }
     }
 
-    fn step<C: Cell>(&mut self, place: usize, product: &[E], [h, c]: &mut [Vec<E>; 2]) {
+    fn step<C: Cell>(&mut self, step: usize, product: &[E], [h, c]: &mut [Vec<E>; 2]) {
+        let place = self.run.place(step);
         let Sizes { steps, units, .. } = self.run.sizes;
         let (width, kept, bias) = (C::GATES * units, C::EXTRA * units, self.bias);
         cpu::vectorised!({
             for row in 0..self.share.count {
+                if step + 1 < steps {
+                    self.ask_for::<C>(row * steps + self.run.place(step + 1));
+                }
                 let at = row * steps + place;
                 let (h, c) = (&mut h[row * units..][..units], &mut c[row * units..][..units]);
                 let extra = &mut self.extra[at * kept..][..kept];
@@ -93,6 +97,19 @@ impl<E: Real> Walk<'_, E> {
                 }
             }
         });
+    }
+
+    /// Asks for what a step reads and writes of a sample, which lies a sequence apart from that of the others.
+    #[inline(always)]
+    fn ask_for<C: Cell>(&self, at: usize) {
+        let units = self.run.sizes.units;
+        let (width, kept) = (C::GATES * units, C::EXTRA * units);
+        cpu::prefetch(&self.gates[at * width..][..width]);
+        cpu::prefetch(&self.extra[at * kept..][..kept]);
+        cpu::prefetch(&self.h[at * units..][..units]);
+        if C::MEMORY {
+            cpu::prefetch(&self.c[at * units..][..units]);
+        }
     }
 }
 

@@ -13,8 +13,8 @@ pub(super) use forward::forward;
 /// Multiply-adds of a whole sequence below which one thread is faster.
 const PARALLEL_WORK: usize = 1 << 18;
 
-/// Samples that go through the sequence together: what they read and write stays in a core's own cache (measured at 64 units
-/// over 50 steps: 16 samples take two thirds of the time, each, that 128 take).
+/// Samples that go through the sequence together: few enough that what a step reads and writes stays in a core's own cache, and
+/// enough for whole tiles of the products.
 const ROWS: usize = 16;
 
 /// A piece of the batch: its first sample and their number.
