@@ -1,9 +1,8 @@
 //! Passes over the elements of a parameter: each formula a fused loop over CPU slices, or whole tensors on other devices.
 
-use std::mem::MaybeUninit;
 use std::slice::ChunksExactMut;
 
-use super::piece::{self, BLOCK, Gradient, LANES, Padded, Piece};
+use super::piece::{self, BLOCK, Buffer, Gradient, LANES, Padded, Piece};
 use super::{Change, Rule, Slot, Squares, Step, Target};
 use crate::Number;
 use crate::cpu;
@@ -251,7 +250,7 @@ fn fused<E: Real, P: Pass<S, K>, const S: usize, const K: usize>(
     valid: usize,
     sums: &mut ChunksExactMut<'_, f64>,
 ) {
-    let mut buffer = [MaybeUninit::uninit(); BLOCK];
+    let mut buffer = Buffer::<E, BLOCK>::new();
     while let Some(block) = piece.next(&mut buffer) {
         let terms = lanes(pass, scale, block, valid);
         let sums = sums.next().into_iter().flatten();

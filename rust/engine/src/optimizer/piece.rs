@@ -1,6 +1,7 @@
 //! Parts of a parameter, its gradient and its state, which one thread passes over.
 
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
 use crate::tensor::{Real, Rows};
 
@@ -50,15 +51,15 @@ impl<'a, E: Real> Gradient<'a, E> {
         }
     }
 
-    /// Takes the first elements off, `buffer.len()` at most, which lie in the buffer if they do not lie in a row anyway.
+    /// Takes the first elements off, `N` at most, which lie in the buffer if they do not lie in a row anyway.
     #[inline(always)]
-    fn next<'b>(&mut self, count: usize, buffer: &'b mut [MaybeUninit<E>]) -> &'b [E]
+    fn next<'b, const N: usize>(&mut self, count: usize, buffer: &'b mut Buffer<E, N>) -> &'b [E]
     where
         'a: 'b,
     {
         match self {
             Self::Dense(all) => all.split_off(..count).expect(INSIDE),
-            Self::Rows(held) => held.written(&mut buffer[..count]),
+            Self::Rows(held) => held.written(count, buffer),
         }
     }
 }
@@ -73,19 +74,17 @@ impl<E: Real> Held<'_, E> {
 
     /// Writes the first elements of the table and leaves them out.
     #[inline(always)]
-    fn written<'b>(&mut self, elements: &'b mut [MaybeUninit<E>]) -> &'b [E] {
-        for element in elements.iter_mut() {
-            element.write(E::default());
-        }
-        // SAFETY: all of them were just written.
-        let elements = unsafe { elements.assume_init_mut() };
-        let stop = self.start + elements.len();
+    fn written<'b, const N: usize>(&mut self, count: usize, buffer: &'b mut Buffer<E, N>) -> &'b [E] {
+        let (elements, used) = buffer.zeros();
+        let (elements, stop) = (&mut elements[..count], self.start + count);
         while let Some(&place) = self.places.first() {
             let row = place as usize * self.width..(place as usize + 1) * self.width;
             let (from, to) = (row.start.max(self.start), row.end.min(stop));
             if from < to {
                 let values = &self.values[from - row.start..to - row.start];
-                elements[from - self.start..to - self.start].copy_from_slice(values);
+                let own = from - self.start..to - self.start;
+                *used = if used.start < used.end { used.start..own.end } else { own.clone() };
+                elements[own].copy_from_slice(values);
             }
             if row.end > stop {
                 break;
@@ -94,6 +93,29 @@ impl<E: Real> Held<'_, E> {
         }
         self.start = stop;
         elements
+    }
+}
+
+/// Where the elements of rows are written, with zeros between them.
+pub(super) struct Buffer<E, const N: usize> {
+    elements: [MaybeUninit<E>; N],
+    /// Those that may be other than zero, or were never written.
+    used: Range<usize>,
+}
+
+impl<E: Real, const N: usize> Buffer<E, N> {
+    pub fn new() -> Self {
+        Self { elements: [MaybeUninit::uninit(); N], used: 0..N }
+    }
+
+    /// All elements, now zero, and which of them are used again.
+    #[inline(always)]
+    fn zeros(&mut self) -> (&mut [E], &mut Range<usize>) {
+        for element in &mut self.elements[std::mem::take(&mut self.used)] {
+            element.write(E::default());
+        }
+        // SAFETY: each of them was written, now or before.
+        (unsafe { self.elements.assume_init_mut() }, &mut self.used)
     }
 }
 
@@ -123,11 +145,11 @@ impl<'a, E: Real, const S: usize> Piece<'a, E, S> {
 
     /// Takes the first elements off, as many as the buffer holds; `None` if there are no more.
     #[inline(always)]
-    pub fn next<'b>(&mut self, buffer: &'b mut [MaybeUninit<E>]) -> Option<Block<'a, 'b, E, S>>
+    pub fn next<'b, const N: usize>(&mut self, buffer: &'b mut Buffer<E, N>) -> Option<Block<'a, 'b, E, S>>
     where
         'a: 'b,
     {
-        let count = self.parameter.len().min(buffer.len());
+        let count = self.parameter.len().min(N);
         (count > 0).then(|| Block {
             parameter: self.parameter.split_off_mut(..count).expect(INSIDE),
             gradient: self.gradient.next(count, buffer),
@@ -151,7 +173,7 @@ impl<E: Real, const S: usize> Padded<E, S> {
             lanes[..values.len()].copy_from_slice(values);
             lanes
         };
-        let mut buffer = [MaybeUninit::uninit(); LANES];
+        let mut buffer = Buffer::<E, LANES>::new();
         let mut gradient = piece.gradient;
         Self {
             parameter: padded(piece.parameter),
