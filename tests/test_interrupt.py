@@ -1,6 +1,7 @@
 """Ctrl-C answers within a second and leaves a usable model; other threads run meanwhile."""
 
 import os
+import pkgutil
 import subprocess
 import sys
 import threading
@@ -13,6 +14,8 @@ from killing import digest, train
 import burnish as bn
 from burnish import _fit
 from burnish._monitor import EpochMonitor
+from burnish._runtime import Position
+from burnish.model import core_of
 
 SCRIPT = """
 import os, signal, sys, threading, time
@@ -117,6 +120,75 @@ def test_after_an_interrupt_updates_are_counted_right(digits):
     rates.clear()
     model.fit(*digits, batch_size=10, verbose=0)
     assert sorted(set(rates)) == [1, 2, 3, 4, 5]  # one update was made, the half-filled group is forgotten
+
+
+def dropping():
+    model = bn.Sequential([bn.layers.Dense(8, "relu"), bn.layers.Dropout(0.5), bn.layers.Dense(3)])
+    model.compile("cross_entropy", accumulate_gradients=2, seed=1)
+    return model
+
+
+def fail(*arguments):
+    raise RuntimeError("stop")
+
+
+@pytest.mark.parametrize("hook", ["on_train_begin", "on_epoch_begin", "on_train_batch_begin", "on_epoch_end"])
+def test_a_fit_that_fails_between_epochs_leaves_the_next_one_as_it_was(digits, hook):
+    model, twin = dropping(), dropping()
+    with pytest.raises(RuntimeError, match="stop"):
+        model.fit(*digits, callbacks=bn.callbacks.LambdaCallback(**{hook: fail}), verbose=0)
+    expected = twin.fit(*digits, epochs=4, verbose=0).history["loss"]
+    done = hook == "on_epoch_end"
+    assert model.fit(*digits, epochs=3, verbose=0).history["loss"] == expected[done : done + 3]
+
+
+def test_an_epoch_is_over_if_a_batch_of_it_was_trained(digits, monkeypatch):
+    model = dropping()
+    for trained, owner, name in ((False, _fit, "learning_rates"), (True, Position, "advance")):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, fail)
+            with pytest.raises(RuntimeError, match="stop"):
+                model.fit(*digits, batch_size=96, verbose=0)  # half a group: no update is made
+        assert core_of(model).position.batch == trained
+
+
+class Signalled:
+    """A session while whose training Ctrl-C came: its exception waits to be asked for."""
+
+    def __init__(self, session):
+        self._session = session
+
+    def __getattr__(self, name):
+        return getattr(self._session, name)
+
+    def signalled(self):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "look"),
+    [
+        ("burnish._profile", "copied_session", lambda model, *data: bn.profile(model, *data, steps=1)),
+        ("burnish.tuning._learning_rate", "copied_session", bn.tuning.find_learning_rate),
+        (
+            "burnish.doctor._trials",
+            "copied_session",
+            lambda model, *data: model.fit(*data, batch_size=1, callbacks=bn.Doctor(verbose=0), verbose=0),
+        ),
+        (
+            "burnish._runtime.Runtime",
+            "copy",
+            lambda model, *data: model.fit(*data, callbacks=bn.callbacks.SWA(0), verbose=0),
+        ),
+    ],
+)
+def test_ctrl_c_while_a_copy_trains_is_not_swallowed(digits, monkeypatch, owner, name, look):
+    model = bn.Sequential([bn.layers.Dense(4), bn.layers.BatchNorm(), bn.layers.Dense(3)])
+    model.compile("cross_entropy")
+    made = pkgutil.resolve_name(f"{owner}.{name}")
+    monkeypatch.setattr(f"{owner}.{name}", lambda *given: Signalled(made(*given)))
+    with pytest.raises(KeyboardInterrupt):
+        look(model, *digits)
 
 
 def test_other_threads_run(monkeypatch):

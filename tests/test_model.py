@@ -105,6 +105,65 @@ def test_a_loaded_model_can_be_compiled_anew_and_be_a_layer(digits, tmp_path):
     assert changed == {"dense.kernel", "dense.bias"}
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_after_compile_with_another_loss_only_training_needs_its_targets(again, digits, tmp_path):
+    x, y = digits
+
+    def trained():
+        model = compiled(sequential())
+        model.fit(x, y, verbose=0)
+        model.save(tmp_path / "model")
+        return bn.load(tmp_path / "model") if again else model
+
+    model, expected = trained(), trained()
+    weights, before = expected.parameters(), expected.predict(x)
+    for each in (model, expected):
+        each.compile("mse", "adam", ema=0.5)
+    np.testing.assert_array_equal(model.predict(x), before)
+    for average in (False, True):
+        for path, array in model.parameters(average=average).items():
+            np.testing.assert_array_equal(array, weights[path])
+    model.freeze("dense")
+    model.unfreeze("dense")
+    model.summary()
+    model.save_weights(tmp_path / "weights")
+    assert not any(model.load_weights(tmp_path / "weights"))
+    model.save(tmp_path / "model")
+    loaded = bn.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.predict(x), before)
+    with pytest.raises(ValueError, match="before it had seen targets for its loss: call compile first"):
+        loaded.fit(x, y, verbose=0)
+    with pytest.raises(ValueError, match="`y` must have shape"):
+        model.fit(x, y, verbose=0)
+    target = np.eye(3)[y]
+    assert model.fit(x, target, epochs=2, verbose=0).history == expected.fit(x, target, epochs=2, verbose=0).history
+    assert model.evaluate(x, target) == expected.evaluate(x, target)
+
+
+def test_after_compile_with_the_same_loss_a_saved_model_trains_on(digits, tmp_path):
+    x, y = digits
+    model = compiled(sequential())
+    model.fit(x, y, verbose=0)
+    compiled(model, param_groups=bn.ParamGroup("no_such_layer"))
+    assert np.isfinite(model.predict(x)).all()
+    with pytest.raises(ValueError, match="'no_such_layer' matches no parameter"):
+        model.fit(x, y, verbose=0)
+    compiled(model)
+    model.fit(x, y, verbose=0)
+    compiled(model)
+    model.save(tmp_path / "model")
+    assert bn.load(tmp_path / "model").fit(x, y, verbose=0).history == model.fit(x, y, verbose=0).history
+
+
+def test_a_loss_compiled_while_a_fit_runs_must_take_its_targets(digits):
+    x, y = digits
+    model = compiled(sequential())
+    other = bn.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: model.compile("mse"))
+    with pytest.raises(ValueError, match="`y` must have shape"):
+        model.fit(x, y, epochs=2, callbacks=other, verbose=0)
+    assert np.isfinite(model.predict(x)).all()
+
+
 def test_freezing_a_loaded_model(digits, tmp_path):
     x, y = digits
     model = compiled(bn.Sequential([layers.Dense(6), layers.BatchNorm(), layers.Dense(3)]))

@@ -1,5 +1,6 @@
 """Finders leave no trace and find; folds, seeds and ensembles agree with NumPy."""
 
+import re
 import sys
 import types
 
@@ -103,7 +104,9 @@ def test_noise_alone_gives_no_rate(seed, noise):
     losses = 1.0 + noise * np.random.default_rng(seed).normal(size=300)
     reading = read(np.geomspace(1e-7, 10, 300), losses, 300)
     assert reading.rate is None
-    assert "noise" in reading.reason
+    fall, noise_told = (float(number) for number in re.findall(r"(?:by|of) ([\d.e-]+)", reading.reason))
+    assert "no more than 7 times its noise" in reading.reason
+    assert fall <= 7.0 * noise_told * 1.1  # both have two digits
 
 
 def test_no_rate_is_said_with_the_reason():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._feed.sources import Pacer
+from ._runtime import train
 from .model import core_of
 
 if TYPE_CHECKING:
@@ -29,13 +30,6 @@ def refresh_statistics(model: Model) -> None:
         return
     still = runtime.copy(runtime.session.device, runtime.session.precision)
     for piece in run.source.pieces(core.position.epoch, Pacer(single=False)):
-        still.train(
-            piece.inputs,
-            piece.order,
-            batch_size=piece.batch_size,
-            learning_rates=np.zeros(piece.batches),
-            sample_weight=piece.weight,
-            epoch=core.position.epoch,
-        )
+        train(still, piece, np.zeros(piece.batches), epoch=core.position.epoch)
     buffers = {path for path, _ in runtime.built.program.buffers()}
     runtime.session.load_state({path: array for path, array in still.state().items() if path in buffers})

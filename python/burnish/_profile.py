@@ -12,7 +12,9 @@ from . import _training
 from ._copy import copied_session, untouched
 from ._cost import costs, gradient_flops
 from ._errors import choice, integer
+from ._feed.sources import Piece
 from ._optional import required
+from ._runtime import train
 from ._text import aligned
 from .model import core_of
 from .tensor import Tensor
@@ -157,14 +159,12 @@ def profile(
         runtime, data = _training.ready(core, x, y, sample_weight)
         session = copied_session(runtime)
         rows = np.resize(np.arange(data.rows), (steps + _WARM_UP) * batch_size)
-
-        def order(first: int, count: int) -> dict[str, Any]:
-            # With a rate of 0 the same work is done and nothing diverges.
-            chosen, rates = rows[first * batch_size : (first + count) * batch_size], np.zeros(count)
-            return {"order": chosen, "batch_size": batch_size, "learning_rates": rates, "sample_weight": data.weight}
-
-        session.train(data.inputs, **order(0, _WARM_UP))
-        seconds, parts = session.profile(data.inputs, **order(_WARM_UP, steps))
+        warm_up, timed = np.split(rows, [_WARM_UP * batch_size])
+        # With a rate of 0 the same work is done and nothing diverges.
+        train(session, Piece(data.inputs, warm_up, data.weight, batch_size, _WARM_UP), np.zeros(_WARM_UP))
+        seconds, parts = session.profile(
+            data.inputs, timed, batch_size=batch_size, learning_rates=np.zeros(steps), sample_weight=data.weight
+        )
         flops = _flops(runtime.built, batch_size)
     found = [
         ProfileRow(phase, layer, name or phase, taken / steps, moved / steps, flops.get((phase, node), 0.0))

@@ -20,14 +20,17 @@ from ._lengths import Sessions, check_lengths, fits, inputs_like
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
+    import numpy.typing as npt
+
     from ._compile import Compiled
     from ._feed.arrays import Array
+    from ._feed.sources import Piece
     from ._fit import Run
     from ._freeze import Rules
     from .layers.base import Layer
     from .optimizers.base import LearningRate
 
-__all__ = ["Core", "Position", "Runtime", "weak"]
+__all__ = ["Core", "Position", "Runtime", "train", "weak"]
 
 _AVERAGE = "average/"  # layers' names cannot hold a slash
 
@@ -93,11 +96,12 @@ class Position:
         """Return how many epochs are done since updates began to be counted."""
         return max(self.epoch - self.first_epoch, 0)
 
-    def recover(self, updates: int) -> None:
-        """After an exception in the middle of a piece: take over how many updates the engine made."""
-        self.update = updates
+    def recover(self, engine: tuple[int, int]) -> None:
+        """After an exception in a fit: take over the updates that the engine made; its open group is forgotten."""
+        if self.batch or engine != (self.update, self.pending):
+            self.batch += 1  # so that the next fit begins another epoch
+        self.update = engine[0]
         self.pending = 0
-        self.batch += 1  # so that the next fit begins another epoch
 
     def updates(self, batches: int, accumulate: int) -> Sequence[int]:
         """Return the index of the update that each of the next micro-batches belongs to if none is skipped."""
@@ -172,10 +176,11 @@ class Runtime:
         arrays = {path: array for path, array in weights.items() if not path.startswith(_AVERAGE)}
         if averages and not self.session.averages():
             arrays |= averages
-        elif averages:
+            averages = {}
+        self.session.load_state(arrays)  # with it, averages begin anew
+        if averages:
             state = self.session.optimizer_state()
             self.session.load_optimizer_state(state | {f"average.{path}": array for path, array in averages.items()})
-        self.session.load_state(arrays)
 
     def optimizer_state(self) -> dict[str, Array]:
         """Return the optimizer's arrays; none before training was set up."""
@@ -195,14 +200,14 @@ class Runtime:
         self.sessions.forget()
         self.__dict__.pop("description", None)  # it holds the decay
 
-    def drop_open_group(self) -> int:
-        """Forget the gradients of an open accumulation group; return how many updates were made so far."""
+    def drop_open_group(self) -> tuple[int, int]:
+        """Forget the gradients of an open accumulation group; return how many updates came before, and its batches."""
         state = self.session.optimizer_state()
         kept = {path: array for path, array in state.items() if not path.startswith("accumulated.")}
         for name in ("accumulated_batches", "accumulated_weight"):
             kept[name] = np.zeros_like(kept[name])
         self.session.load_optimizer_state(kept)
-        return int(state["updates"])
+        return int(state["updates"]), int(state["accumulated_batches"])
 
 
 class Core:
@@ -246,21 +251,42 @@ class Core:
     def ensure(self, inputs: Signature, targets: Signature | None) -> Runtime:
         """Return the runtime for arrays of these shapes, building it anew where it has to be.
 
-        Nothing of the model changes if the build fails.
+        Without targets those of before count, if the loss takes them. Nothing of the model changes if the build fails.
         """
         old = self.runtime
-        if old is not None:
+        if old is None:
+            self._check_known(inputs)
+        else:
             check_signature("x", old.built.inputs, inputs)
             if self._serves(old.built, targets):
                 return old
-            targets = old.built.targets if targets is None else targets
+        if targets is not None or old is None:
+            self.runtime = self._made(inputs, targets)
         else:
-            self._check_known(inputs)
+            self.runtime = self._remade(inputs, old.built)
+        return self.runtime
+
+    def _made(self, inputs: Signature, targets: Signature | None) -> Runtime:
+        """Build a runtime that takes over the numbers of now."""
+        old = self.runtime
         built = (self.describe or self.trace)(inputs, targets)
+        if targets is not None and self.compiled is not None and built.targets is None:
+            raise ValueError("the model was saved before it had seen targets for its loss: call compile first")
         runtime = Runtime(built, _session(built, self._inherited(self.model) if old is None else old.session.state()))
         _carry_optimizer(old, runtime)
-        self.runtime = runtime
         return runtime
+
+    def _remade(self, inputs: Signature, old: Built) -> Runtime:
+        """Build a runtime for targets of before; for none if the model is compiled anew with what does not take them.
+
+        A fit that is running has targets of its own: a loss that a callback compiles has to take them.
+        """
+        try:
+            return self._made(inputs, old.targets)
+        except Exception:
+            if old.targets is None or old.compiled is self.compiled or self.run is not None:
+                raise
+            return self._made(inputs, None)  # what is wrong is told when targets come
 
     def fitting(self, runtime: Runtime, arrays: dict[str, Array]) -> _burnish.Session:
         """Return the session that trains on arrays: of the model traced again, if their shapes are other ones."""
@@ -314,6 +340,23 @@ class Core:
         known = self.known_inputs()
         if known is not None:
             check_signature("x", known, inputs)
+
+
+def train(
+    session: _burnish.Session, piece: Piece, rates: npt.NDArray[np.float64], *, epoch: int = 0, first_step: int = 0
+) -> _burnish.Records:
+    """Train on a piece; raise what a signal raised meanwhile, which the engine keeps for its caller to ask for."""
+    records = session.train(
+        piece.inputs,
+        piece.order,
+        batch_size=piece.batch_size,
+        learning_rates=rates,
+        sample_weight=piece.weight,
+        epoch=epoch,
+        first_step=first_step,
+    )
+    session.signalled()
+    return records
 
 
 def _session(built: Built, arrays: dict[str, Array]) -> _burnish.Session:

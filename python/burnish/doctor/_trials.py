@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .._copy import copied_session
-from .._feed.sources import ArraySource, Pacer
+from .._feed.sources import ArraySource, Pacer, Piece
+from .._runtime import train
 from .._structure import is_sequence
 from ._statistics import Settled
 
@@ -43,13 +44,8 @@ def pace(run: Run) -> Pace | None:
 
     def seconds(rows: int, steps: int) -> float:
         began = _clocks()
-        session.train(
-            source.data.inputs,
-            np.resize(np.arange(rows, dtype=np.int64), rows * steps),
-            batch_size=rows,
-            learning_rates=np.zeros(steps),
-            sample_weight=source.data.weight,
-        )
+        order = np.resize(np.arange(rows, dtype=np.int64), rows * steps)
+        train(session, Piece(source.data.inputs, order, source.data.weight, rows, steps), np.zeros(steps))
         wall, processors = np.subtract(_clocks(), began)
         # What waits for a processor that other programs use takes long and computes little; a GPU computes elsewhere.
         counts = session.device in ("cpu", "ndarray") and 0 < processors < wall
@@ -104,14 +100,7 @@ def _run_on(still: Session, run: Run, batches: int) -> None:
     while batches > 0:
         with closing(run.source.pieces(epoch, Pacer(single=True))) as pieces:
             for piece in islice(pieces, batches):
-                still.train(
-                    piece.inputs,
-                    piece.order,
-                    batch_size=piece.batch_size,
-                    learning_rates=np.zeros(1),
-                    sample_weight=piece.weight,
-                    epoch=epoch,
-                )
+                train(still, piece, np.zeros(1), epoch=epoch)
                 batches -= 1
         epoch += 1
 

@@ -17,6 +17,7 @@ _MEMORY = 1.0 / 15.0  # of the sweep: 0.98 for 750 steps; over 300, 0.98 lags be
 _STOP = 4.0
 _IGNORED = 0.1
 _DONE = 0.85
+_NOISES = 7  # noise alone falls by six of them once in 4,000 sweeps, by seven hardly ever
 
 
 class Reading(NamedTuple):
@@ -72,8 +73,9 @@ def read(rates: Curve, losses: Curve, steps: int) -> Reading:
     top = start + int(np.argmax(y[start : low + 1]))
     level = float(np.median(y[start : max(top + 1, start + len(y) // 10)]))
     fall = level - float(y[low])
-    if fall <= 7.0 * noise:  # noise alone falls by six of them once in 4,000 sweeps, by seven hardly ever
-        return Reading(None, f"the loss fell by {max(fall, 0.0):.2g}, which is within its noise of {noise:.2g}")
+    if fall <= _NOISES * noise:
+        fell = f"the loss fell by {max(fall, 0.0):.2g}, no more than {_NOISES} times its noise of {noise:.2g}"
+        return Reading(None, f"{fell}, which may be chance")
     if low - top < 2:
         return Reading(None, "the loss rises from the first rate on: begin with a smaller one")
     begun, done = (_passed(y, top, low, level - part * fall) for part in (1.0 - _DONE, _DONE))

@@ -12,6 +12,7 @@ from .._feed.arrays import is_batches
 from .._feed.request import Request, compiled_of, training
 from .._feed.sources import Pacer
 from .._optional import required
+from .._runtime import train
 from ..model import core_of
 from ._curve import diverged, drawn, read
 
@@ -158,14 +159,6 @@ def _endless(source: Source, epoch: int) -> Iterator[tuple[int, int, Piece]]:
 
 
 def _trained(session: _burnish.Session, epoch: int, step: int, piece: Piece, rate: float) -> tuple[float, float]:
-    records = session.train(
-        piece.inputs,
-        piece.order,
-        batch_size=piece.batch_size,
-        learning_rates=np.array([rate]),
-        sample_weight=piece.weight,
-        epoch=epoch,
-        first_step=step,
-    )
+    records = train(session, piece, np.array([rate]), epoch=epoch, first_step=step)
     numbers = dict(zip(records.columns, records.rows[0].tolist(), strict=True))
     return numbers["loss"], numbers["weight"]
