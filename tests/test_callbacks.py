@@ -165,6 +165,31 @@ def test_a_plateau_multiplies_a_schedule(rate, expected):
     np.testing.assert_allclose(history.steps["learning_rate"][::2], expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("rate", "several", "expected"),
+    [
+        # 4 updates an epoch; reduced after the second one.
+        (bn.schedules.Linear(1.6, 0.0, 16), ["plateau"], [1.3, 0.9, 0.25, 0.05]),
+        (bn.schedules.StepDecay(1.0, 1, 0.5, unit="epoch"), ["plateau"], [1.0, 0.5, 0.125, 0.0625]),
+        (1.0, ["plateau", "plateau"], [1.0, 1.0, 0.25, 0.25]),
+        (1.0, ["plateau", "scheduler"], [0.1, 0.2, 0.3, 0.4]),
+        (bn.schedules.Linear(1.6, 0.0, 16), ["late"], [1.3, 0.9, 0.5, 0.1]),
+    ],
+)
+def test_an_epoch_s_rate_in_the_logs_is_that_of_its_last_update(rate, several, expected, tmp_path):
+    make = {
+        "plateau": lambda: callbacks.ReduceLROnPlateau("watched", factor=0.5, patience=1),
+        "scheduler": lambda: callbacks.LearningRateScheduler(lambda epoch: (epoch + 1) / 10),
+        "late": lambda: callbacks.LearningRateScheduler(lambda epoch: rate),
+    }
+    log = callbacks.CSVLogger(tmp_path / "log.csv")
+    history = fit(network(rate), [2, 2, 1, 0], *(make[name]() for name in several), log, batch_size=10)
+    np.testing.assert_allclose(history.history["learning_rate"], expected, rtol=1e-12)
+    assert history.history["learning_rate"] == history.steps["learning_rate"][3::4].tolist()
+    rows = [line.split(",") for line in (tmp_path / "log.csv").read_text().splitlines()]
+    assert [float(row[rows[0].index("learning_rate")]) for row in rows[1:]] == history.history["learning_rate"]
+
+
 def test_a_plateau_stops_at_its_least_rate(capsys):
     model = network(1.0)
     reduce = callbacks.ReduceLROnPlateau("watched", factor=0.1, patience=1, min_lr=0.05, verbose=1)

@@ -272,6 +272,66 @@ def test_hooks_and_their_order(digits):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("hooked", [False, True])
+def test_a_stop_at_an_epoch_s_beginning_comes_before_its_first_batch(digits, hooked):
+    def stop(epoch, logs):
+        calls.append(("begin", epoch))
+        model.stop_training = epoch == 2
+
+    calls = []
+    several = [
+        bn.callbacks.LambdaCallback(
+            on_epoch_begin=stop,
+            on_epoch_end=lambda epoch, logs: calls.append(("end", epoch)),
+            on_train_end=lambda logs: calls.append(("over", logs["loss"])),
+        ),
+        bn.callbacks.EarlyStopping("loss"),
+    ]
+    if hooked:
+        several.append(bn.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: None))
+    model, shorter = network(), network()
+    history = model.fit(*digits, batch_size=8, epochs=5, callbacks=several, verbose=0)
+    expected = shorter.fit(*digits, batch_size=8, epochs=2, verbose=0)
+    last = ("over", expected.history["loss"][1])
+    assert calls == [("begin", 0), ("end", 0), ("begin", 1), ("end", 1), ("begin", 2), last]
+    for _ in range(2):
+        assert history.history == expected.history
+        assert all(np.array_equal(history.steps[name], column) for name, column in expected.steps.items())
+        assert all(np.array_equal(shorter.parameters()[path], array) for path, array in model.parameters().items())
+        history, expected = (one.fit(*digits, batch_size=8, verbose=0) for one in (model, shorter))  # and go on alike
+
+
+@pytest.mark.parametrize("hook", ["on_train_batch_end", "on_progress"])
+def test_freezing_within_a_group_makes_an_update_that_is_recorded(digits, hook):
+    class Freeze(Callback):
+        def next_stop(self, step):
+            return 2 if step < 2 else None
+
+    def freeze(self, at, *_):
+        if at == (1 if hook == "on_train_batch_end" else 2):  # the batch's index, or how many are done
+            self.model.learning_rate = 0.5
+            self.model.freeze("dense")
+
+    setattr(Freeze, hook, freeze)
+    x, y = digits
+    model = network("sgd", accumulate_gradients=3)
+    reference = Reference(model.parameters(), "sgd", 0.5)
+    history = model.fit(x, y, batch_size=20, shuffle=False, callbacks=Freeze(), verbose=0)
+    # Five batches: two that freezing parted from their third, and a whole group.
+    first = {path: array / 40 for path, array in reference.gradient(x[:40], y[:40], np.ones(40)).items()}
+    reference.update(first)
+    second = reference.gradient(x[40:], y[40:], np.ones(56))
+    second = {path: array / 56 for path, array in second.items() if path.startswith("dense_1")}
+    norms = [np.sqrt(sum(np.sum(array**2) for array in group.values())) for group in (first, second)]
+    np.testing.assert_allclose(history.steps["gradient_norm"], [np.nan, norms[0], np.nan, np.nan, norms[1]], rtol=1e-9)
+    assert history.steps["learning_rate"].tolist() == [0.05, 0.5, 0.5, 0.5, 0.5]
+    of_kernel = history.parameters["dense.kernel"]["gradient_norm"]
+    np.testing.assert_allclose(of_kernel, [np.linalg.norm(first["dense.kernel"])], rtol=1e-9)
+    reference.update({path: second.get(path, np.zeros_like(array)) for path, array in first.items()})
+    for path, array in model.parameters().items():
+        np.testing.assert_allclose(array, reference.p[path], rtol=1e-9)
+
+
 def test_logs_are_running_means(digits):
     x, y = digits
     seen = []

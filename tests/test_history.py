@@ -155,6 +155,34 @@ def test_a_table_in_a_notebook():
     assert "<th>&lt;b&gt;</th>" in html
 
 
+def test_a_figure_of_some_epochs_stays_with_them(digits):
+    def add(epoch, logs):
+        logs.update({"late": 7.0, "word": "x"} if epoch == 2 else {"early": 5.0} if epoch == 0 else {})
+
+    model = network()
+    history = model.fit(*digits, epochs=4, verbose=0, callbacks=[bn.callbacks.LambdaCallback(on_epoch_end=add)])
+    nan = pytest.approx(np.nan, nan_ok=True)
+    assert history.history["late"] == [nan, nan, 7.0, nan]
+    assert history.history["early"] == [5.0, nan, nan, nan]
+    head, *rows = [line.split() for line in history.table().splitlines()]
+    assert head == ["epoch", "loss", "accuracy", "early", "late", "word", "learning_rate", "gradient_norm"]
+    assert ["5" in row[3:-2] for row in rows] == [True, False, False, False]
+    assert [row[3:5] == ["7", "x"] for row in rows] == [False, False, True, False]
+    assert history.to_pandas()["late"].dropna().to_dict() == {2: 7.0}
+
+
+def test_the_figures_of_a_parameter_are_those_of_its_epochs(digits):
+    def freeze(epoch, logs):
+        if epoch in {1, 2}:
+            (model.freeze if epoch == 1 else model.unfreeze)("dense")
+
+    model = network()
+    history = model.fit(*digits, epochs=4, verbose=0, callbacks=[bn.callbacks.LambdaCallback(on_epoch_begin=freeze)])
+    norms = history.parameters["dense.kernel"]["gradient_norm"]
+    assert np.isnan(norms).tolist() == [False, True, False, False]
+    assert np.isfinite(history.parameters["dense_1.kernel"]["gradient_norm"]).tolist() == [True] * 4
+
+
 def test_curves(agg):
     figure = made().plot()
     assert [axis.get_ylabel() for axis in figure.axes] == [

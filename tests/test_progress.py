@@ -278,3 +278,9 @@ def test_figures_of_single_parameters_are_not_shown(digits, capsys):
     out = capsys.readouterr().out
     assert "gradient_norm " in out
     assert "/dense" not in out
+
+
+def test_words_in_the_logs_are_shown(digits, capsys):
+    noted = bn.callbacks.LambdaCallback(on_epoch_end=lambda _, logs: logs.update(phase="warming up", count=None))
+    network().fit(*digits, verbose=2, callbacks=noted)
+    assert "phase warming up  count None" in capsys.readouterr().out

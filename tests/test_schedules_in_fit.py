@@ -98,6 +98,16 @@ def test_mixed_units_in_a_fit():
     assert all(np.array_equal(before[path], array) for path, array in model.parameters().items())
 
 
+def test_mixed_units_before_a_fit_are_told_with_what_helps():
+    model = network(MIXED)
+    with pytest.raises(ValueError, match="how many updates make an epoch is not known: fit arrays") as told:
+        model.train_on_batch(X, X)
+    assert "updates_per_epoch" not in str(told.value)  # which train_on_batch does not take
+    model.fit(X, X, batch_size=5, verbose=0)
+    model.train_on_batch(X, X)
+    assert model.learning_rate == MIXED(5, updates_per_epoch=4)
+
+
 def test_a_failed_fit_leaves_the_length_of_an_epoch():
     model = network(StepDecay(0.1, 1, 0.5, unit="epoch"))
     model.fit(X, X, batch_size=4, epochs=2, verbose=0)

@@ -17,9 +17,9 @@ from ._clock import Clock
 from ._evaluate import evaluate
 from ._feed.sources import Pacer
 from ._monitor import EpochMonitor
-from ._resume import restore, restore_model
+from ._resume import rates_of, restore, restore_model
 from .metrics import own_names, reported
-from .optimizers.base import learning_rate_at, learning_rates, plain_learning_rate
+from .optimizers.base import learning_rate_at, learning_rates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
@@ -99,14 +99,15 @@ def train_piece(core: Core, runtime: Runtime, piece: Piece) -> tuple[Records, Se
     return records, session
 
 
-def close_group(core: Core, runtime: Runtime) -> Closed | None:
-    """Make the update of an open accumulation group, which has its own weight; return its record, if there is one."""
+def close_group(core: Core, runtime: Runtime) -> tuple[Closed, float] | None:
+    """Make the update of an open accumulation group, which has its own weight; return its record and learning rate."""
     position = core.position
     if position.pending == 0:
         return None
-    made = runtime.session.flush(learning_rate_at(core.learning_rate, position))
+    rate = learning_rate_at(core.learning_rate, position)
+    made = runtime.session.flush(rate)
     position.close_group(updated=made is not None and made[2])
-    return made
+    return None if made is None else (made, rate)
 
 
 class Run:
@@ -174,6 +175,17 @@ class Run:
             self.core.run, self.core.left_rate = None, (self.core.learning_rate, self.first_rate)
             self._release()
 
+    def close_group(self, runtime: Runtime) -> None:
+        """Make the update of an open accumulation group, and record it with the group's last batch."""
+        self._take_in()
+        counted, self._counted = self._counted, None  # if Ctrl-C comes here, an update without its record stays unsaved
+        made = close_group(self.core, runtime)
+        if made is not None:
+            (*values, movements), rate = made
+            self.history.close_group(*values, learning_rate=rate)
+            self._monitor.add("parameters", runtime.trained(), movements)
+        self._counted = counted
+
     def place(self) -> tuple[int, int, int]:
         """Return epoch, batches since the run's start, and batches of this epoch."""
         return self.epoch, self.step, self.position.batch
@@ -191,10 +203,7 @@ class Run:
             "stopped": self.model.stop_training,
             "warned": self._warned,
             "logs": self._figures,
-            "learning_rate": {
-                "first": plain_learning_rate(self.first_rate),
-                "now": plain_learning_rate(self.core.learning_rate),
-            },
+            "learning_rate": rates_of(self),
             "means": self._meter.state(),
             "figures": self._monitor.state(),
             "steps": history["steps"],
@@ -264,6 +273,8 @@ class Run:
     def _epoch(self, epoch: int) -> None:
         if self.position.batch == 0:
             self.callbacks("on_epoch_begin", epoch, {})
+            if self.model.stop_training:  # before its first batch, as between two epochs
+                return
             self._meter, self._monitor = Meter(), EpochMonitor()
         self._counted, self._clock = self.position.batch, Clock()
         self._look_ahead()
@@ -274,11 +285,7 @@ class Run:
                     break
         self.callbacks.end_progress()
         self._counted = None
-        made = close_group(self.core, self.runtime)
-        if made is not None:
-            *values, movements = made
-            self.history.close_group(*values)
-            self._monitor.add("parameters", self.runtime.trained(), movements)
+        self.close_group(self.runtime)
         self.position.next_epoch()
         self.history.add_movements(self._monitor)
         started = time.perf_counter()

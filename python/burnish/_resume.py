@@ -13,13 +13,15 @@ from ._runtime import Position
 from ._snapshot import SUFFIX, Stored, checkpoints_in, read
 from ._structure import is_dict
 from .optimizers.base import plain_learning_rate, restored_learning_rate
+from .schedules.compose import factored, scaled
 
 if TYPE_CHECKING:
     from ._feed.sources import Source
     from ._fit import Run
     from ._runtime import Core
+    from .optimizers.base import LearningRate
 
-__all__ = ["adopt_rules", "check", "find", "restore", "restore_model", "settings_of"]
+__all__ = ["adopt_rules", "check", "find", "rates_of", "restore", "restore_model", "settings_of"]
 
 # What changes no bit of the result.
 _FREE = {"checkpoint_activations"}
@@ -106,15 +108,55 @@ def restore(run: Run, stored: Stored) -> list[str]:
     return notes
 
 
+def rates_of(run: Run) -> dict[str, Any]:
+    """Return the learning rates that a run began with and has now, for `restore`."""
+    first, now = _described(run.first_rate), _described(run.core.learning_rate)
+    if _is_function(now):
+        now["replaced"] = not _same_function(run.core.learning_rate, run.first_rate)
+    return {"first": first, "now": now}
+
+
 def _restore_learning_rate(run: Run, stored: dict[str, Any]) -> list[str]:
-    """Take the rate that a callback had set, unless the fit was begun with another one than the stored run."""
-    core = run.core
-    if plain_learning_rate(run.first_rate) == stored["first"]:
-        if stored["now"] is not None:
-            core.learning_rate = restored_learning_rate(stored["now"])
+    """Take the rate that callbacks had made, unless the fit was begun with another one than the stored run."""
+    core, now = run.core, stored["now"]
+    if _described(run.first_rate) == stored["first"]:
+        if not _is_function(now):
+            core.learning_rate = restored_learning_rate(now)
+        elif not now["replaced"]:
+            core.learning_rate = _times(now["factor"], run.first_rate)
+        elif _is_function(_described(core.learning_rate)) and not _same_function(core.learning_rate, run.first_rate):
+            core.learning_rate = _times(now["factor"], core.learning_rate)
+        else:
+            warnings.warn(
+                "`resume_from`: a callback had set the learning rate to a function, which a checkpoint cannot hold: "
+                "the run goes on with the rate it began with, unless a callback sets another one; set a schedule of "
+                "bn.schedules, or set the function in `on_train_begin`",
+                RuntimeWarning,
+                stacklevel=8,
+            )
         return []
     rate = plain_learning_rate(core.learning_rate)
     return [f"the learning rate is another one from here on: {'a function' if rate is None else rate}"]
+
+
+def _described(learning_rate: LearningRate) -> Any:
+    """Return a learning rate as JSON can hold it; of one that holds a function, the factor before it."""
+    plain = plain_learning_rate(learning_rate)
+    return {"factor": factored(learning_rate)[0]} if plain is None else plain
+
+
+def _is_function(described: Any) -> bool:
+    return is_dict(described) and "name" not in described
+
+
+def _same_function(one: LearningRate, other: LearningRate) -> bool:
+    return factored(one)[1] == factored(other)[1]
+
+
+def _times(factor: float, learning_rate: LearningRate) -> LearningRate:
+    """Return a rate with this factor instead of its own: products of its parts would differ in the last bits."""
+    own, schedule = factored(learning_rate)
+    return learning_rate if own == factor else scaled(schedule, factor)
 
 
 def _position(stored: Stored) -> Position:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,8 +54,10 @@ def _cells(history: History, rows: int | None) -> tuple[list[str], list[list[str
     return ["epoch", *columns], body
 
 
-def _figure(value: float) -> str:
-    return "" if np.isnan(value) else f"{value:.5g}"
+def _figure(value: Any) -> str:
+    if not isinstance(value, numbers.Real):  # what a callback has added
+        return str(value)
+    return "" if math.isnan(value) else f"{value:.5g}"
 
 
 def _shown(count: int, rows: int | None, best: int | None) -> list[int]:
@@ -65,7 +69,7 @@ def _shown(count: int, rows: int | None, best: int | None) -> list[int]:
 
 
 def _padded(history: History) -> dict[str, list[float]]:
-    """Return the epochs' figures, NaN where a column is shorter."""
+    """Return the epochs' figures, NaN at the end of a column that somebody has put there and is shorter."""
     count = len(history.epoch)
     return {name: [*values, *[float("nan")] * (count - len(values))] for name, values in history.history.items()}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -53,12 +54,13 @@ class History:
     Attributes
     ----------
     history : dict of str to list of float
-        One number an epoch for each of "loss", the metrics, and "val_loss" and so on, as in Keras.
+        One number an epoch for each of "loss", the metrics, and "val_loss" and so on, as in Keras; NaN in epochs that
+        lack it, such as those before a callback first added it to the logs.
     epoch : list of int
         The epochs' numbers, from `initial_epoch` on.
     parameters : dict of str to dict of str to list of float
         By path: "gradient_norm" (before clipping) and "update_ratio" (norm of the update over that of the parameter),
-        means over an epoch's updates.
+        means over an epoch's updates; NaN for an epoch in which it was frozen.
     activations : dict of str to dict of str to list of float
         By layer that rectifies (relu): "zeros", the part of its activations that was 0, and "dead", the part of its
         units that was 0 for a whole micro-batch; means over every 16th micro-batch of an epoch.
@@ -112,15 +114,22 @@ class History:
     def add_movements(self, monitor: EpochMonitor) -> None:
         """Append the means over an epoch's updates, by parameter and by layer."""
         for kind, columns in (("parameters", self.parameters), ("activations", self.activations)):
-            for name, figures in monitor.means(kind).items():
-                for figure, mean in figures.items():
-                    columns.setdefault(name, {}).setdefault(figure, []).append(mean)
+            means = monitor.means(kind)
+            for name, figures in means.items():
+                for figure in figures:
+                    columns.setdefault(name, {}).setdefault(figure, [math.nan] * len(self.epoch))
+            for name, figures in columns.items():
+                for figure, values in figures.items():
+                    values.append(means.get(name, {}).get(figure, math.nan))
 
     def add_epoch(self, epoch: int, logs: dict[str, float]) -> None:
-        """Append a row for an epoch."""
+        """Append a row for an epoch: NaN where it lacks a figure that others have."""
+        before = len(self.epoch)
         self.epoch.append(epoch)
-        for name, value in logs.items():
-            self.history.setdefault(name, []).append(value)
+        for name in logs:
+            self.history.setdefault(name, [math.nan] * before)
+        for name, values in self.history.items():
+            values.append(logs.get(name, math.nan))
 
     def add_timing(self, seconds: dict[str, float]) -> None:
         """Append a row of seconds for an epoch."""
@@ -139,10 +148,10 @@ class History:
         else:
             self._parts.append(_Part(Columns(names, rows), metrics))
 
-    def close_group(self, gradient_norm: float, update_ratio: float, finite: float) -> None:
+    def close_group(self, gradient_norm: float, update_ratio: float, finite: float, **more: float) -> None:
         """Complete the last step with the update that closed its accumulation group."""
         if self._parts:
-            values = {"gradient_norm": gradient_norm, "update_ratio": update_ratio, "finite": finite}
+            values = {"gradient_norm": gradient_norm, "update_ratio": update_ratio, "finite": finite, **more}
             self._parts[-1].rows.set_last(values)
 
     def state(self, metrics: Sequence[Reported] = ()) -> dict[str, Any]:

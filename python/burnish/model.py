@@ -208,7 +208,7 @@ class Model(Layer):
         batch_size : int, default 32
             Rows of one batch; the last one may be smaller.
         epochs : int, default 1
-            The epoch to stop before, counted from `initial_epoch`.
+            The epoch to stop before: those from `initial_epoch` to `epochs - 1` are trained.
         validation_data : tuple (x, y) or (x, y, sample_weight), a dataset, or an iterable of batches, optional
             What to evaluate on after each epoch.
         validation_split : float in [0, 1), default 0
@@ -319,7 +319,10 @@ class Model(Layer):
         return {path: array for path, array in state.items() if buffers or path in wanted}
 
     def set_parameters(self, arrays: Mapping[str, Any]) -> None:
-        """Set some parameters and buffers by path; nothing changes if one of them does not fit."""
+        """Set some parameters and buffers by path; nothing changes if one of them does not fit.
+
+        Their moving averages (see `ema` of `compile`) begin anew from them.
+        """
         _storage.set_parameters(core_of(self).ready(), arrays)
 
     @property
@@ -411,6 +414,7 @@ class Model(Layer):
     ) -> _storage.Difference:
         """Read parameters and buffers from a safetensors file.
 
+        Moving averages (see `ema` of `compile`) begin anew from them.
         Without `strict`, those that fit are taken. Returns which paths were missing, unexpected or misshapen; with
         `strict`, any of them is a ValueError and the model is as before.
 
@@ -434,7 +438,10 @@ class Model(Layer):
         runtime = core.ready()
         program = runtime.built.program
         _freeze.check(pattern, [path for path, *_ in [*program.parameters(), *program.buffers()]])
-        close_group(core, runtime)
+        if core.run is None:
+            close_group(core, runtime)
+        else:
+            core.run.close_group(runtime)
         old, core.rules = core.rules, (*core.rules, (pattern, frozen))
         try:
             core.ready()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from .._errors import choice, number
@@ -324,7 +325,9 @@ def _numbers(logs: Logs) -> list[str]:
     return [f"{name} {_number(name, value)}" for name, value in logs.items()]
 
 
-def _number(name: str, value: float) -> str:
+def _number(name: str, value: Any) -> str:
+    if not isinstance(value, Real):
+        return str(value)  # what a callback noted in words
     if name == "learning_rate":
         return f"{value:.3g}"
     return f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 else f"{value:.3g}"

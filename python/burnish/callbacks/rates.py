@@ -12,6 +12,8 @@ from .stopping import Watcher
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..model import Model
+
 __all__ = ["LearningRateScheduler", "ReduceLROnPlateau"]
 
 
@@ -37,10 +39,10 @@ class LearningRateScheduler(Callback):
         if self.verbose:
             print(f"epoch {epoch + 1}: learning rate {self.model.learning_rate:.6g}")
 
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:  # noqa: ARG002
-        """Note the learning rate."""
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Note the learning rate of the epoch's last update."""
         if logs is not None:
-            logs["learning_rate"] = self.model.learning_rate
+            logs["learning_rate"] = _rate_of(self.model, epoch)
 
 
 class ReduceLROnPlateau(Watcher):
@@ -116,11 +118,10 @@ class ReduceLROnPlateau(Watcher):
             self._multiply(state["scale"] / self._scale)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        """Compare with the best; note the rate of this epoch."""
+        """Compare with the best; note the rate of the epoch's last update."""
         value = self._watched(logs)
-        rate = self.model.learning_rate
         if logs is not None:
-            logs["learning_rate"] = rate
+            logs["learning_rate"] = _rate_of(self.model, epoch)
         improved = self._improves(value)
         if improved:
             self.best = value
@@ -130,9 +131,10 @@ class ReduceLROnPlateau(Watcher):
         self.wait = 0 if improved else self.wait + 1
         if not improved and self.wait >= self.patience:
             self.wait, self.cooling = 0, self.cooldown
-            self._reduce(epoch, rate)
+            self._reduce(epoch)
 
-    def _reduce(self, epoch: int, rate: float) -> None:
+    def _reduce(self, epoch: int) -> None:
+        rate = self.model.learning_rate  # of the next update
         if rate <= self.min_lr:
             return
         self._multiply(max(self.factor, self.min_lr / rate))
@@ -144,6 +146,12 @@ class ReduceLROnPlateau(Watcher):
 
         self._scale *= factor
         self.model.learning_rate = scaled(core_of(self.model).learning_rate, factor)
+
+
+def _rate_of(model: Model, epoch: int) -> float:
+    """Return the learning rate of an epoch's last update; of an epoch without batches, that of the next one."""
+    steps = {} if model.history is None else model.history.steps_of(epoch)
+    return float(steps["learning_rate"][-1]) if len(steps.get("learning_rate", ())) else model.learning_rate
 
 
 def _accepts_two(function: Callable[..., Any]) -> bool:

@@ -84,9 +84,15 @@ class Schedule:
 
     def during_fit(self, updates: Sequence[int], *, epoch: int, updates_per_epoch: int) -> npt.NDArray[np.float64]:
         """Return the rates of some updates of one epoch, whose number decides where its length (0) is not known."""
-        if not updates_per_epoch and self._units("step") == {"epoch"}:
+        units = self._units("step")
+        if not updates_per_epoch and units == {"epoch"}:
             return np.full(len(updates), self(epoch))
-        per_epoch = updates_per_epoch or self._per_epoch(None)
+        if not updates_per_epoch and len(units) > 1:
+            raise ValueError(
+                "the learning rate's schedule mixes steps and epochs, and how many updates make an epoch is not known: "
+                "fit arrays, or batches that have a length, or give a schedule that counts steps alone"
+            )
+        per_epoch = updates_per_epoch or 1
         return self._checked(np.array(updates, dtype=np.int64), per_epoch).astype(np.float64, copy=False)
 
     def values(self, n: int, *, updates_per_epoch: int | None = None) -> Rates:

@@ -206,6 +206,12 @@ def as_schedule(argument: str, given: Any) -> Schedule:
     return Lambda(cast("Callable[[int], float]", given)) if callable(given) else Constant(number(argument, given, 0))
 
 
+def factored(learning_rate: Parts) -> tuple[float, Schedule]:
+    """Return the number that a learning rate was multiplied by in all, and the schedule without it."""
+    schedule = as_schedule("learning_rate", learning_rate)
+    return (schedule.factor, schedule.schedule) if isinstance(schedule, Scaled) else (1.0, schedule)
+
+
 def scaled(learning_rate: Parts, factor: float) -> Schedule | float:
     """Return a learning rate of any kind times a number; a function becomes a schedule."""
     if isinstance(learning_rate, Schedule) or callable(learning_rate):
