@@ -260,11 +260,167 @@ def test_r2_keeps_its_digits_far_from_zero(mean):
     np.testing.assert_allclose(model.evaluate(x, y, batch_size=32)["r2"], expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("x", "expected"), [([3.1, 3.1, 3.1], 1.0), ([1.0, 2.0, 3.0], 0.0)])
-def test_r2_of_a_target_that_never_changes(x, expected):
-    assert metrics.r2(np.full(3, 3.1), np.array(x)) == expected
-    two = np.stack([x, x], 1)
-    assert metrics.r2(np.full((3, 2), 3.1), two) == expected
+@pytest.mark.parametrize(("mean", "spread"), [(1e6, 0.3), (1e8, 100.0), (1.7e9, 500.0), (1e12, 1.0)])
+@pytest.mark.parametrize("batch_size", [1, 32, 300])
+def test_r2_of_float64_keeps_its_digits_very_far_from_zero(mean, spread, batch_size):
+    rng = np.random.default_rng(3)
+    y = mean + spread * rng.normal(size=(300, 1))
+    x = y + 0.3 * spread * rng.normal(size=(300, 1))
+    weight = rng.integers(0, 4, 300).astype(float)
+    model = bn.Sequential([bn.layers.Lambda(lambda x: x)])
+    model.compile("mse", metrics=["r2"], precision="float64")
+    found = [model.evaluate(x, y, batch_size=batch_size, sample_weight=weight)["r2"]]
+    found += [metrics.r2(y, x, weight), metrics.r2(y[:, 0], x[:, 0], weight)]
+    deviation = y - mean  # exact: what is left has few digits
+    around = deviation - np.average(deviation, 0, weight)
+    expected = 1 - np.average((y - x) ** 2, 0, weight) / np.average(around**2, 0, weight)
+    np.testing.assert_allclose(found, np.repeat(expected, 3), rtol=1e-12)
+
+
+def test_r2_of_integers_and_of_what_half_precision_cannot_hold():
+    y = 1_700_000_000 + np.arange(4)
+    assert metrics.r2(y, y - [0, 0, 0, 1]) == 0.8
+    model = bn.Sequential([bn.layers.Lambda(lambda x: x)])
+    model.compile("mse", metrics=["r2"], precision="mixed_bfloat16")
+    target = np.array([[100001.0], [100002.0], [100003.0], [100004.0]])
+    assert model.evaluate(np.full((4, 1), 100352.0), target)["r2"] == 1 - np.sum((target - 100352) ** 2) / 5
+
+
+CONSTANT = {"float32": np.float32(0.1), "float64": 0.1, "large": 1e300, "integer": 7}
+
+
+@pytest.mark.parametrize("columns", [(), (1,), (2,), (2, 3)])
+@pytest.mark.parametrize("value", CONSTANT.values(), ids=CONSTANT)
+def test_r2_of_a_target_that_never_changes(value, columns):
+    y = np.full((7, *columns), value)
+    assert metrics.r2(y, y) == 1
+    assert metrics.r2(y, 2 * y) == 0
+    y[3] = 0
+    weight = (y.reshape(7, -1)[:, 0] != 0).astype(float)
+    assert metrics.r2(y, np.full_like(y, value), weight) == 1
+    assert metrics.r2(y, np.full_like(y, 2 * value), weight) == 0
+
+
+def test_r2_of_a_constant_column_counts_as_a_column():
+    y = np.stack([np.full(7, 0.1), np.arange(7.0)], 1)
+    assert metrics.r2(y, y + np.array([0.1, 0.0])) == 0.5
+    assert metrics.r2(y, y) == 1
+
+
+NAN = np.nan
+
+
+@pytest.mark.parametrize(
+    ("y", "x"),
+    [
+        ([1.0, NAN, 3.0], [5.0, 6.0, 7.0]),
+        ([1.0, 2.0, 3.0], [1.0, NAN, 3.0]),
+        ([2.0, 2.0, 2.0], [NAN, NAN, NAN]),
+        ([NAN, NAN, NAN], [NAN, NAN, NAN]),
+        ([2.0, 2.0, 2.0], [2.0, NAN, 2.0]),
+    ],
+)
+def test_r2_of_nan_is_nan(y, x):
+    y, x = np.array(y), np.array(x)
+    assert np.isnan(metrics.r2(y, x))
+    assert np.isnan(metrics.r2(np.stack([y, y], 1), np.stack([x, x], 1)))
+    model = bn.Sequential([bn.layers.Lambda(lambda x: x)])
+    model.compile("mse", metrics=["r2"])
+    assert np.isnan(model.evaluate(x[:, None], y[:, None], check_data=False)["r2"])
+
+
+@pytest.mark.parametrize("metric", ["r2", "rmse"])
+def test_rows_that_weigh_nothing_do_not_count(metric):
+    y, x, weight = np.array([1.0, NAN, 3.0, 4.0]), np.array([2.0, 1.0, NAN, 4.0]), np.array([1.0, 0.0, 0.0, 3.0])
+    some = weight > 0
+    metric = metrics.BY_NAME[metric]
+    assert metric(y, x, weight) == metric(y[some], x[some], weight[some])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_set_without_rows_is_an_error(name):
+    metric, loss, target, prediction, _ = CASES[name]
+    _, metric = metrics.resolve(metric, losses.resolve(loss))
+    with pytest.raises(ValueError, match=r"^`prediction` must have at least one row, got none$"):
+        metric(target[:0], prediction[:0])
+
+
+@pytest.mark.parametrize(
+    ("weight", "words"),
+    [
+        ([1.0, NAN], "`sample_weight` must be finite and not negative, got nan at row 1"),
+        ([np.inf, 1.0], "`sample_weight` must be finite and not negative, got inf at row 0"),
+        ([1.0, -2.0], "`sample_weight` must be finite and not negative, got -2 at row 1"),
+    ],
+)
+@pytest.mark.parametrize("name", CASES)
+def test_weights_must_be_finite_and_not_negative(name, weight, words):
+    metric, loss, target, prediction, _ = CASES[name]
+    _, metric = metrics.resolve(metric, losses.resolve(loss))
+    with pytest.raises(ValueError, match=f"^{words}$"):
+        metric(target[:2], prediction[:2], weight)
+
+
+LABELLED = {
+    "auc": metrics.auc,
+    "confusion_matrix": metrics.confusion_matrix,
+    "f1": metrics.f1,
+    "recall, micro": metrics.Recall("micro"),
+    "perplexity": metrics.perplexity,
+    "accuracy": metrics.accuracy,
+    "top_k_accuracy": lambda y, x: metrics.top_k_accuracy(y, x, 2),
+}
+
+
+@pytest.mark.parametrize(("labels", "wrong"), [([0, -1, 1], "-1 at row 1"), ([5, 0, 1], "5 at row 0")])
+@pytest.mark.parametrize("given_as", [np.array, bn.Tensor])
+@pytest.mark.parametrize("metric", LABELLED.values(), ids=LABELLED)
+def test_labels_must_be_among_the_classes(metric, labels, wrong, given_as):
+    with pytest.raises(ValueError, match=f"^`target` must hold labels from 0 to 2, got {wrong}$"):
+        metric(given_as(labels), np.eye(3))
+
+
+def test_labels_that_are_ignored_need_not_be_among_the_classes():
+    labels, logits = np.array([[0, -1], [1, -1]]), RNG.normal(size=(2, 2, 3))
+    expected = metrics.perplexity(labels[:, 0], logits[:, 0])
+    np.testing.assert_allclose(metrics.Perplexity(-1)(labels, logits), expected, rtol=1e-12)
+    with pytest.raises(ValueError, match=r"^`target` must hold labels from 0 to 2, got 3 at row 0$"):
+        metrics.Perplexity(-1)(np.array([[3, -1], [1, -1]]), logits)
+
+
+def test_the_mean_of_nothing_is_nan():
+    ignoring = metrics.Perplexity(1)
+    assert np.isnan(ignoring(np.array([1, 1]), np.eye(3)[:2]))
+    model = bn.Sequential([bn.layers.Lambda(lambda x: x)])
+    model.compile(losses.CrossEntropy(ignore_class=1), metrics=[ignoring])
+    assert np.isnan(model.evaluate(np.eye(3), np.ones(3, int))["perplexity"])
+    none = np.zeros(2)
+    for found in (
+        metrics.r2(np.array([1.0, 2.0]), np.array([1.0, 2.0]), none),
+        metrics.rmse(np.array([1.0, 2.0]), np.array([1.0, 2.0]), none),
+        metrics.perplexity(np.array([0, 1]), np.eye(3)[:2], none),
+        metrics.TopKAccuracy(2)(np.array([0, 1]), np.eye(3)[:2], none),
+    ):
+        assert np.isnan(found)
+
+
+def test_nan_is_never_among_the_best():
+    x = np.array([[NAN, NAN, NAN], [1.0, NAN, 0.0], [NAN, 1.0, 0.0], [NAN, NAN, 1.0], [1.0, 1.0, 0.0]])
+    for k, expected in ((1, [0, 0, 0, 0, 1]), (2, [0, 1, 1, 0, 1]), (3, [0, 1, 1, 1, 1])):
+        found = metrics.top_k_accuracy(np.array([0, 0, 1, 2, 1]), x, k)
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_differences_of_integers_do_not_wrap():
+    y, x = np.array([2**31 - 1, 16777217]), np.array([-(2**31), 16777216])
+    error = y.astype(float) - x
+    for given_as in (np.array, bn.Tensor):
+        np.testing.assert_array_equal(metrics.mae(given_as(y), given_as(x)), np.abs(error))
+        np.testing.assert_array_equal(metrics.mse(given_as(y), given_as(x)), error**2)
+        assert metrics.rmse(given_as(y), given_as(x)) == np.sqrt(np.mean(error**2))
+        floats = bn.Tensor(np.array([1.5, -2.0], np.float32))
+        np.testing.assert_array_equal(metrics.mae(given_as([1, 2]), floats), [0.5, 4.0])
+        np.testing.assert_array_equal(metrics.mse(floats, given_as([1, 2])), [0.25, 16.0])
 
 
 def test_what_is_divided_by_nothing():

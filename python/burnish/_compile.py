@@ -173,15 +173,14 @@ def _of_set(  # noqa: PLR0917
     """Write what a metric of the whole set is made of: the columns to be added up, or what is collected to evaluate."""
     classes = classes_of(prediction.shape)
     columns = metric.columns(target, prediction)
-    if columns:
-        for key, value in columns.items():
-            _write(trace, f"{form}.metric.{name}#{key}", _checked_value(name, value))
-        return Reported(name, {key: f"{name}#{key}" for key in columns}, {}, classes, metric)
-    collected = metric.collected(target, prediction)
+    for key, value in columns.items():
+        _write(trace, f"{form}.metric.{name}#{key}", _checked_value(name, value))
+    collected = {} if columns and not metric.approximate else metric.collected(target, prediction)
     if form == "evaluation":
         for key, value in collected.items():
             _write(trace, f"collected.{name}#{key}", value)
-    return Reported(name, {}, {key: f"collected.{name}#{key}" for key in collected}, classes, metric)
+    of_columns = {key: f"{name}#{key}" for key in columns}
+    return Reported(name, of_columns, {key: f"collected.{name}#{key}" for key in collected}, classes, metric)
 
 
 def _check_full_batch(config: dict[str, Any]) -> None:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from .. import losses
 from .._errors import nearest
 from .._value import Operand, Value, shape_of
-from ..losses import mae, mse
 from . import counts, ranking, samples, sums
 from .base import METRIC as METRIC
 from .base import Metric as Metric
@@ -29,7 +28,7 @@ from .traced import Traced, finish_program
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Metric", "mae", "mse"]
+__all__ = ["Metric"]
 __all__ += counts.__all__
 __all__ += ranking.__all__
 __all__ += samples.__all__
@@ -40,11 +39,7 @@ _NAMES: dict[str, Any] = {name: getattr(family, name) for family in _FAMILIES fo
 
 MetricFunction: TypeAlias = "Callable[[Any, Any], Value] | Metric"
 
-BY_NAME: dict[str, MetricFunction] = {
-    "mae": mae,
-    "mse": mse,
-    **{name: metric for name, metric in _NAMES.items() if not isinstance(metric, type)},
-}
+BY_NAME: dict[str, MetricFunction] = {name: metric for name, metric in _NAMES.items() if not isinstance(metric, type)}
 CLASSES: dict[str, type[Metric]] = {name: metric for name, metric in _NAMES.items() if isinstance(metric, type)}
 
 

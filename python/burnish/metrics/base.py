@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
-from .. import ops
-from .._value import Operand, Shape, Value
+from .. import _burnish, ops
+from .._value import Operand, Shape, Value, kind_of
 from ..tensor import Tensor
 
 if TYPE_CHECKING:
@@ -16,7 +16,18 @@ if TYPE_CHECKING:
 
     from .._feed.arrays import Array
 
-__all__ = ["Metric", "Reported", "classes_of", "ratio", "reported", "total", "weight_of_places"]
+__all__ = [
+    "Metric",
+    "Reported",
+    "as_floats",
+    "check_labels",
+    "classes_of",
+    "mean_of",
+    "ratio",
+    "reported",
+    "total",
+    "weight_of_places",
+]
 
 T = TypeVar("T")
 
@@ -55,6 +66,7 @@ class Metric:
 
     default_name: ClassVar[str] = "metric"
     scalar: bool = True  # whether the result is a number, which fit can log
+    approximate: ClassVar[bool] = False  # whether sums of columns lose digits, and `evaluate` collects besides
 
     def __init__(self, name: str | None = None, **arguments: Any) -> None:
         self.name = name or self.default_name
@@ -92,21 +104,34 @@ class Metric:
         return other
 
     def __call__(self, target: Operand, prediction: Operand, sample_weight: Any = None) -> Any:
-        """Return the result for a whole set of arrays."""
+        """Return the result for a whole set of arrays, which must have a row; rows that weigh nothing do not count."""
         value = prediction if isinstance(prediction, Value) else Tensor(np.asarray(prediction))
-        rows = value.shape[0] or 0
-        weight = np.ones(rows) if sample_weight is None else np.asarray(sample_weight, np.float64)
-        if weight.shape != (rows,):
-            raise ValueError(f"`sample_weight` must have shape ({rows},), got {weight.shape}")
+        rows = (value.shape[0] or 0) if value.shape else 0
+        if rows == 0:
+            raise ValueError("`prediction` must have at least one row, got none")
+        weight = _weights(sample_weight, rows)
         columns = self.columns(target, value)
-        if columns:
+        if columns and not self.approximate:
+            some = weight > 0
             means = {key: np.asarray(each, np.float64).reshape(rows, -1).mean(1) for key, each in columns.items()}
-            return finished(self, {**{key: mean @ weight for key, mean in means.items()}, "weight": weight.sum()})
+            sums = {key: mean[some] @ weight[some] for key, mean in means.items()}
+            return finished(self, {**sums, "weight": weight.sum()})
         arrays = {key: np.asarray(each) for key, each in self.collected(target, value).items()}
         return self.compute(arrays, weight, classes_of(value.shape))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self._arguments.items())})"
+
+
+def _weights(sample_weight: Any, rows: int) -> Array:
+    """Return the weight of each row, 1 by default; raise for what `fit` does not take."""
+    weight = np.ones(rows) if sample_weight is None else np.asarray(sample_weight, np.float64)
+    if weight.shape != (rows,):
+        raise ValueError(f"`sample_weight` must have shape ({rows},), got {weight.shape}")
+    wrong = np.flatnonzero(~(np.isfinite(weight) & (weight >= 0)))
+    if wrong.size:
+        raise ValueError(f"`sample_weight` must be finite and not negative, got {weight[wrong[0]]:g} at row {wrong[0]}")
+    return weight
 
 
 METRIC = "metric."
@@ -171,10 +196,39 @@ def weight_of_places(weight: Array, places: int) -> Array:
     return np.repeat(weight, places // len(weight))
 
 
+def check_labels(target: Operand, classes: int, ignored: int | None = None) -> None:
+    """Raise for the first label of an array that is not among the classes; `fit` and `evaluate` check a model's own."""
+    if _is_described(target):
+        return
+    labels = np.asarray(target)
+    bad = _burnish.check_labels(labels if ignored is None else np.where(labels == ignored, 0, labels), classes)
+    if bad is not None:
+        row, label, reason = bad
+        numbers = "whole numbers" if reason == "fraction" else "labels"
+        raise ValueError(f"`target` must hold {numbers} from 0 to {classes - 1}, got {label:g} at row {row}")
+
+
+def as_floats(*arrays: Operand) -> tuple[Operand, ...]:
+    """Return arrays, if all hold integers, as float64, which holds those exactly: differences may not fit 32 bits."""
+    if any(_is_described(array) or kind_of(array) == "float" for array in arrays):
+        return arrays
+    return tuple(np.asarray(array, np.float64) for array in arrays)
+
+
+def _is_described(x: Operand) -> bool:
+    """Say whether a value is yet to be computed, not one that holds numbers."""
+    return isinstance(x, Value) and not isinstance(x, Tensor)
+
+
 def total(value: Value) -> Value:
     """Return the sum over all axes but the batch, as a float."""
     number = ops.cast(value, "float")
     return ops.sum(number, range(1, number.ndim)) if number.ndim > 1 else number
+
+
+def mean_of(part: Any, whole: Any) -> Any:
+    """Return part / whole, and NaN, the mean of nothing, where both are 0."""
+    return np.divide(part, whole)
 
 
 def ratio(part: Any, whole: Any) -> Any:

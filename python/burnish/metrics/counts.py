@@ -10,7 +10,7 @@ import numpy as np
 from .. import losses, ops
 from .._errors import boolean, choice, number
 from .._value import Value, shape_of
-from .base import Metric, ratio, total, weight_of_places
+from .base import Metric, check_labels, classes_of, ratio, total, weight_of_places
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,13 +52,14 @@ class ClassMetric(Metric):
         return ops.greater(target, 0.5), ops.greater(prediction, edge)
 
     def labels(self, target: Any, prediction: Value) -> Value:
-        """Return the right classes as integers."""
+        """Return the right classes as integers; raise for one of an array that is not among them."""
         losses.check_single(target)
         shape = prediction.shape
         if shape_of(target) == shape:
             return ops.argmax(target)
         if shape_of(target) != shape[:-1]:
             losses.same_shape(target, ops.argmax(prediction))
+        check_labels(target, classes_of(shape))
         return ops.cast(ops.indexing.as_index(target, shape[-1]), "int")
 
     def of_each(self, target: Any, prediction: Value) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from .. import losses, ops
 from .._value import Operand, Value, shape_of
+from .base import as_floats, check_labels, classes_of
 
-__all__ = ["accuracy", "binary_accuracy", "top_k_accuracy"]
+__all__ = ["accuracy", "binary_accuracy", "mae", "mse", "top_k_accuracy"]
 
 
 def accuracy(target: Operand, prediction: Operand) -> Value:
@@ -23,6 +24,7 @@ def accuracy(target: Operand, prediction: Operand) -> Value:
         return _share(ops.equal(ops.argmax(target), answer))
     if shape_of(target) != shape[:-1]:
         losses.same_shape(target, answer)
+    check_labels(target, classes_of(shape))
     return _share(ops.equal(ops.indexing.as_index(target, shape[-1]), answer))
 
 
@@ -32,10 +34,21 @@ def binary_accuracy(target: Operand, prediction: Operand) -> Value:
     return _share(ops.equal(ops.greater(target, 0.5), ops.greater(prediction, 0.0)))
 
 
+def mae(target: Operand, prediction: Operand) -> Value:
+    """Return |prediction - target|, averaged over all axes but the batch; both have the same shape."""
+    return losses.mae(*as_floats(target, prediction))
+
+
+def mse(target: Operand, prediction: Operand) -> Value:
+    """Return (prediction - target)², averaged over all axes but the batch; both have the same shape."""
+    return losses.mse(*as_floats(target, prediction))
+
+
 def top_k_accuracy(target: Operand, prediction: Operand, k: int = 5) -> Value:
     """Return 1 where fewer than k classes have a larger prediction than the right one.
 
     `target (batch, …)` integer labels or `(batch, …, classes)` one-hot, `prediction (batch, …, classes) -> (batch,)`.
+    A NaN counts as larger than the right one, and a right one that is NaN as smaller than all: it is never right.
     """
     losses.check_single(target)
     shape = shape_of(prediction)
@@ -43,9 +56,13 @@ def top_k_accuracy(target: Operand, prediction: Operand, k: int = 5) -> Value:
         raise ValueError(f"top_k_accuracy needs at least k={k} classes, got a prediction of shape {losses.show(shape)}")
     if shape_of(target) not in {shape, shape[:-1]}:
         losses.same_shape(target, ops.argmax(prediction))
-    labels = ops.argmax(target) if shape_of(target) == shape else target
+    if shape_of(target) == shape:
+        labels = ops.argmax(target)
+    else:
+        check_labels(target, classes_of(shape))
+        labels = target
     right = ops.take_along_axis(prediction, ops.expand_dims(ops.indexing.as_index(labels, shape[-1]), -1))
-    larger = ops.sum(ops.cast(ops.greater(prediction, right), "float"), -1)
+    larger = ops.sum(ops.cast(ops.logical_not(ops.less_equal(prediction, right)), "float"), -1)
     return _share(ops.less(larger, float(k)))
 
 

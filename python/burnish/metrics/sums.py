@@ -8,8 +8,9 @@ import numpy as np
 
 from .. import losses, ops
 from .._errors import integer
-from .base import Metric, ratio, total
-from .samples import top_k_accuracy
+from .._value import shape_of
+from .base import Metric, check_labels, classes_of, mean_of, ratio, total
+from .samples import mse, top_k_accuracy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +39,7 @@ class TopKAccuracy(Metric):
 
     def finish(self, sums: Mapping[str, Any]) -> Any:
         """Return the mean."""
-        return ratio(sums["right"], sums["weight"])
+        return mean_of(sums["right"], sums["weight"])
 
 
 class RootMeanSquaredError(Metric):
@@ -51,28 +52,29 @@ class RootMeanSquaredError(Metric):
 
     def columns(self, target: Any, prediction: Any) -> dict[str, Value]:
         """Return the squared error of a sample."""
-        return {"squared": losses.mse(target, prediction)}
+        return {"squared": mse(target, prediction)}
 
     def finish(self, sums: Mapping[str, Any]) -> Any:
         """Return the root of the mean."""
-        return np.sqrt(ratio(sums["squared"], sums["weight"]))
+        return np.sqrt(mean_of(sums["squared"], sums["weight"]))
 
 
 class R2(Metric):
     """1 - Σ (target - prediction)² / Σ (target - mean of the targets)², the share of the variance that is explained.
 
     Both have the same shape. Of several columns the mean over them (scikit-learn's "uniform_average"). Of a target that
-    never changes: 1 if it is met exactly, else 0. One column is reported for training batches too, several by
-    `evaluate` and for validation data.
+    never changes: 1 if it is met exactly, else 0. NaN where a number is NaN or nothing has a weight. For training
+    batches one column is reported, by sums, which tell little of how numbers vary whose mean is a million times that.
     """
 
     default_name = "r2"
+    approximate = True
 
     def __init__(self, *, name: str | None = None) -> None:
         super().__init__(name)
 
     def columns(self, target: Any, prediction: Any) -> dict[str, Value]:
-        """Return the sums of one column: squares in two parts, so that a large mean costs no digits."""
+        """Return the sums of one column: squares in two parts, so that a large mean costs few digits."""
         losses.same_shape(target, prediction)
         if np.prod([length or 1 for length in prediction.shape[1:]]) > 1:
             return {}
@@ -89,28 +91,37 @@ class R2(Metric):
         squares = np.asarray(sums["square"] + sums["rest"])
         variation = squares - ratio(np.square(sums["target"]), sums["weight"])
         # What is left of the squares' last digits is no variation.
-        return _explained(sums["error"], np.where(variation > 1e-13 * squares, variation, 0.0))
+        return _explained(sums["error"], np.where(variation <= 1e-13 * squares, 0.0, variation))
 
     def collected(self, target: Any, prediction: Any) -> dict[str, Value]:
         """Return targets and predictions."""
-        return {"target": ops.cast(target, "float") * 1.0, "prediction": ops.cast(prediction, "float") * 1.0}
+        losses.same_shape(target, prediction)
+        return {"target": target, "prediction": prediction}
 
     def compute(self, arrays: Mapping[str, Array], weight: Array, classes: int) -> float:  # noqa: ARG002
-        """Return the mean over the columns."""
-        t, p = (arrays[key].reshape(len(weight), -1).astype(np.float64) for key in ("target", "prediction"))
-        mean = weight @ t / weight.sum()
-        return float(_explained(weight @ (t - p) ** 2, weight @ (t - mean) ** 2).mean())
+        """Return the mean over the columns, in float64."""
+        some = weight > 0
+        if not some.any():
+            return float("nan")
+        w = weight[some]
+        t, p = (arrays[key][some].reshape(len(w), -1).astype(np.float64) for key in ("target", "prediction"))
+        with np.errstate(invalid="ignore", over="ignore"):
+            deviation = t - w @ t / w.sum()
+            deviation -= w @ deviation / w.sum()  # by how much the mean was rounded
+            variation = np.where((t == t[0]).all(0), 0.0, w @ deviation**2)
+            return float(_explained(w @ (t - p) ** 2, variation).mean())
 
 
 def _explained(error: Any, variation: Any) -> Any:
-    explained = 1.0 - ratio(error, variation)
-    return np.where(np.asarray(variation) > 0, explained, np.where(np.asarray(error) > 0, 0.0, 1.0))
+    """Return 1 - error / variation; without variation 1 of no error, NaN of NaN, else 0."""
+    return np.where(variation == 0, np.where(error > 0, 0.0, 1.0 - error), 1.0 - ratio(error, variation))
 
 
 class Perplexity(Metric):
     """e to the mean cross entropy of all places: from how many equally likely classes a model seems to choose.
 
     `target (batch, …)` integers or `(batch, …, classes)` probabilities, `prediction (batch, …, classes)` logits.
+    NaN, as e to the mean of nothing, where every place is ignored.
 
     Parameters
     ----------
@@ -128,6 +139,8 @@ class Perplexity(Metric):
 
     def columns(self, target: Any, prediction: Any) -> dict[str, Value]:
         """Return the entropy of a sample's places, and their number."""
+        if shape_of(target) == prediction.shape[:-1] and prediction.ndim > 1:
+            check_labels(target, classes_of(prediction.shape), self.ignore_class)
         mean = losses.cross_entropy(target, prediction, 0.0, self.ignore_class)
         if self.ignore_class is None:
             return {"entropy": mean}
@@ -136,7 +149,7 @@ class Perplexity(Metric):
 
     def finish(self, sums: Mapping[str, Any]) -> Any:
         """Return e to the mean."""
-        return np.exp(ratio(sums["entropy"], sums.get("places", sums["weight"])))
+        return np.exp(mean_of(sums["entropy"], sums.get("places", sums["weight"])))
 
 
 rmse = RootMeanSquaredError()
