@@ -136,6 +136,49 @@ def test_frozen_batch_norm_keeps_its_statistics_and_uses_them(rng):
     )
 
 
+def test_shared_batch_norm_moves_its_statistics_at_each_use(rng, tmp_path):
+    x = rng.normal(size=(40, 3))
+    z = 3 * x + 10
+    a, b = bn.Input((3,)), bn.Input((3,))
+    norm = layers.BatchNorm(momentum=0.9, name="n")
+    model = bn.Model((a, b), norm(a) + norm(b))
+    model.compile("mse", "sgd", 0.0, precision="float64")
+    model.train_on_batch((x, z), np.zeros((40, 3)))
+    found = model.parameters(buffers=True)
+    mean = 0.9 * (0.1 * x.mean(0)) + 0.1 * z.mean(0)
+    variance = 0.9 * (0.9 + 0.1 * x.var(0, ddof=1)) + 0.1 * z.var(0, ddof=1)
+    np.testing.assert_allclose(found["n.moving_mean"], mean, rtol=1e-12)
+    np.testing.assert_allclose(found["n.moving_variance"], variance, rtol=1e-12)
+    model.save(tmp_path / "model.safetensors")
+    again = bn.load(tmp_path / "model.safetensors")
+    for one in (model, again):
+        one.train_on_batch((x, z), np.zeros((40, 3)))
+    found, loaded = (one.parameters(buffers=True)["n.moving_mean"] for one in (model, again))
+    np.testing.assert_allclose(found, 0.9 * (0.9 * mean + 0.1 * x.mean(0)) + 0.1 * z.mean(0), rtol=1e-12)
+    np.testing.assert_array_equal(found, loaded)
+
+
+def test_a_buffer_that_two_uses_assign_holds_what_both_made_of_it():
+    class Counter(layers.Layer):
+        def call(self, x):
+            self.assign("count", self.buffer("count", ()) + 1.0)
+            return x
+
+    counter = Counter(name="counter")
+    model = bn.Sequential([counter, layers.Dense(1), counter])
+    model.compile("mse", "sgd", 0.0)
+    for _ in range(3):
+        model.train_on_batch(np.ones((2, 3)), np.ones((2, 1)))
+    assert model.parameters(buffers=True)["counter.count"] == 6.0
+
+
+def test_concatenate_leaves_the_batch_alone():
+    pair = [bn.Input((2,)), bn.Input((2,))]
+    for axis in (0, -2):
+        with pytest.raises(ValueError, match="`axis` must not be 0, the batch"):
+            layers.Concatenate(axis)(pair)
+
+
 def test_batch_norm_of_one_row_is_finite():
     x = np.ones((1, 3))
     model = built(layers.BatchNorm(), x)

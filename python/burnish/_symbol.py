@@ -59,6 +59,7 @@ class Trace:
         self._noted: set[str] = set()  # the layers called in the form that is traced
         self.initial: dict[str, Own] = {}  # how parameters and buffers start that a function of the user's fills
         self.penalties: dict[str, Value] = {}  # added to the loss of the form that is traced
+        self._assigned: dict[str, Symbol] = {}  # new values of buffers, by path
         self._scope = ""
 
     def __enter__(self) -> Trace:
@@ -73,6 +74,7 @@ class Trace:
         """Begin to trace the training or the evaluation form."""
         self.training = form == "training"
         self.penalties = {}
+        self._assigned = {}
         self._noted = set()
         self.forms += 1
 
@@ -114,8 +116,9 @@ class Trace:
         return Symbol(self, self.program.parameter(self.absolute(name), shape, role, self._config(name, initializer)))
 
     def buffer(self, name: str, shape: Sequence[int], initializer: Initializer | str) -> Symbol:
-        """Declare a buffer of the layer that is being traced, or return it if it is there."""
-        return Symbol(self, self.program.buffer(self.absolute(name), shape, self._config(name, initializer)))
+        """Declare a buffer of the layer that is being traced, or return it: its new value if it was assigned before."""
+        buffer = Symbol(self, self.program.buffer(self.absolute(name), shape, self._config(name, initializer)))
+        return self._assigned.get(self.absolute(name), buffer)
 
     def _config(self, name: str, initializer: Initializer | str) -> str:
         """Return what the engine reads, and keep what it cannot know."""
@@ -131,6 +134,7 @@ class Trace:
         """Let every training step end with `buffer = value`."""
         if self.training:
             self.program.assign(self.absolute(name), value.index)
+            self._assigned[self.absolute(name)] = value
 
 
 class Symbol(Described):

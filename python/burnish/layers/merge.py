@@ -86,4 +86,7 @@ class Concatenate(Layer):
 
     def call(self, *inputs: Any) -> Value:
         """Compute the layer's value."""
-        return ops.concatenate(_several(self, inputs), self.axis)
+        values = _several(self, inputs)
+        if self.axis == -values[0].ndim:
+            raise ValueError(f"`axis` must not be 0, the batch, got {self.axis} for {values[0].ndim} axes")
+        return ops.concatenate(values, self.axis)
