@@ -190,6 +190,20 @@ def test_masks_and_widths_are_checked():
         layers.TransformerEncoderLayer(8, 2, 1.0)
 
 
+@pytest.mark.parametrize("scores", [False, True])
+@pytest.mark.parametrize("scale", [1.0, 400.0, 1e5])
+def test_masked_places_have_no_weight_however_low_the_others_score(scores, scale, device):
+    q, v, mask = bn.Input((1, 2)), bn.Input((2, 2)), bn.Input((2,))
+    layer = layers.MultiHeadAttention(1, 2, use_bias=False, kernel_initializer=lambda shape, rng: np.eye(2))
+    y = layer(q, v, key_mask=mask, return_attention_scores=scores)
+    model = bn.Model((q, v, mask), y[0] if scores else y)
+    model.compile("mse", device=device)
+    places = np.array([[[-scale, -scale], [1.0, 1.0]]], np.float32)
+    for there, expected in (([1.0, 0.0], -scale), ([0.0, 1.0], 1.0), ([0.0, 0.0], (1 - scale) / 2)):
+        found = model.predict((np.full((1, 1, 2), scale, np.float32), places, np.array([there])))
+        np.testing.assert_allclose(found, np.full((1, 1, 2), expected), rtol=1e-6)
+
+
 def test_a_fixed_attention_mask_is_an_array(rng):
     x = rng.normal(size=(2, 4, 6))
     node = bn.Input((4, 6))

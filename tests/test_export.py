@@ -127,6 +127,7 @@ CASES = {
         lambda x: ops.attention(x[:, :4, 0], x[:, :, 1], x[:, :, 2], causal=True, scale=2.0),
         lambda x: ops.attention(x[:, 0], x[:, 1], x[:, 2], 2, (x[:, 0, :, 0] > 0)[:, None, None], causal=True),
         lambda x: ops.attention(x[:, 0], x[:, 1], x[:, 2], 2, np.tri(6, dtype=bool)[None, None]),
+        lambda x: ops.attention(x[:, 0], x[:, 1], x[:, 2], mask=np.tri(6, dtype=bool)[None, None], scale=-1e6),
     ],
     **{name: [getattr(ops, name)] for name in UNARY},
     **{name: [positive(getattr(ops, name))] for name in ("log", "reciprocal", "rsqrt", "sqrt")},

@@ -30,7 +30,7 @@ def _linear(graph: Graph, node: Apply) -> str:
 
 
 def _attention(graph: Graph, node: Apply) -> str:
-    """Write softmax(scale · Q · Kᵀ) · V head by head; what is masked scores as little as float16 can."""
+    """Write softmax(scale · Q · Kᵀ) · V head by head; what is masked scores less than all else."""
     heads = graph.ints(0, 0, node.attributes["heads"], -1)
     query, key, value = (graph.emit("Reshape", graph.last(operand), heads) for operand in node.inputs[:3])
     query, value = (graph.emit("Transpose", x, perm=[0, 2, 1, 3]) for x in (query, value))
@@ -41,7 +41,7 @@ def _attention(graph: Graph, node: Apply) -> str:
         masks.append(graph.constant(np.tri(node.inputs[0].shape[1] or 0, node.inputs[1].shape[1], dtype=bool), "bool"))
     if masks:
         mask = graph.emit("And", *masks) if len(masks) == 2 else masks[0]
-        scores = graph.emit("Where", mask, scores, graph.constant(-65504.0))
+        scores = graph.emit("Where", mask, scores, graph.constant(-1e30))
     weights = graph.emit("Softmax", scores, axis=-1)
     if node.attributes.get("dropout", 0.0):
         weights = dropped(graph, weights, node.attributes["dropout"])

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MultiHeadAttention", "PositionalEncoding"]
 
-# In the place of a score that is masked: the least number of half precision, so that it is finite in every one.
-_MASKED = -65504.0
+_FAR = 1000.0  # e^-1000 is 0 in every precision
 
 
 class MultiHeadAttention(Layer):
@@ -176,13 +175,15 @@ class MultiHeadAttention(Layer):
         """Return what `ops.attention` does, and the weights, `(batch, heads, time, places)`."""
         q, k, v = (self._heads(x) for x in (q, k, v))
         scores = ops.matmul(q * (1 / math.sqrt(q.shape[-1] or 1)), ops.transpose(k, (0, 1, 3, 2)))
+        # Below all others whatever they are, and finite, so that a row of nothing else is uniform.
+        masked = ops.stop_gradient(ops.min(scores, -1, keepdims=True)) - _FAR
         if mask is not None:
-            scores = ops.where(mask, scores, _MASKED)
+            scores = ops.where(mask, scores, masked)
         if causal:
             time, places = scores.shape[2:]
             steps = np.arange(max(time or 0, places or 0))
             seen = scores.emit("less_equal", [steps[None, :places], steps[:time, None]], {})
-            scores = ops.where(seen, scores, _MASKED)
+            scores = ops.where(seen, scores, masked)
         weights = ops.softmax(scores)
         joined = ops.transpose(ops.matmul(ops.dropout(weights, dropout) if dropout else weights, v), (0, 2, 1, 3))
         batch, time, heads, width = joined.shape

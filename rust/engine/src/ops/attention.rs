@@ -17,8 +17,10 @@ use crate::tensor::{Comparison, DType, Real, Tensor};
 /// The lines of the table.
 pub(super) const ENTRIES: &[Entry] = &[entry::<Attention>("attention", 3, Some(5))];
 
-/// In the place of a score that is masked: the least number of half precision, so that it is finite in every one.
-const MASKED: f64 = -65504.0;
+/// In the place of a score that is masked: below all others, and finite, so that a row of nothing else is uniform.
+fn masked(scores: DType) -> f64 {
+    if scores == DType::F16 { -65504.0 } else { -1e30 }
+}
 
 /// `softmax(scale · Q · Kᵀ) · V` head by head (Vaswani et al., 2017): query `(batch, time, heads · width)`, key
 /// `(batch, places, heads · width)`, value `(batch, places, heads · depth)` to `(batch, time, heads · depth)`, the heads side by
@@ -195,7 +197,7 @@ impl Attention {
         let dtype = query.dtype();
         let mut scores = query.times(self.scale).matmul(key.transpose());
         if let Some(allowed) = self.allowed(given) {
-            let masked = scores.constant(MASKED);
+            let masked = scores.constant(masked(scores.dtype()));
             scores = Tensor::choose(allowed, scores, masked);
         }
         let weights = softmax(widen(scores), 3).cast(dtype);
