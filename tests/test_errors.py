@@ -15,6 +15,19 @@ HIGH = Y.copy()
 HIGH[9] = 12
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: bn.ops.take(bn.Tensor([1.0, 2.0]), [0, 5]),
+        lambda: bn.ops.one_hot([0, 5], 2),
+        lambda: bn.losses.cross_entropy(np.array([0, 5]), bn.Tensor(np.zeros((2, 2)))),
+    ],
+)
+def test_an_index_outside_is_told_as_such(call):
+    with pytest.raises(ValueError, match=r"index 5 is outside 0 to 1 of the axis that it picks from$"):
+        call()
+
+
 def classifier():
     model = bn.Sequential([layers.Dense(10)])
     model.compile("cross_entropy", "adam", 0.01, ["accuracy"])

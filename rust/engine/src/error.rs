@@ -13,6 +13,8 @@ pub enum Error {
     Missing(String),
     /// A device that is absent or failed (`RuntimeError`).
     Device(String),
+    /// Memory that is not to be had (`MemoryError`).
+    Memory(String),
     /// A file that cannot be read or written (`OSError`).
     Io(std::io::ErrorKind, String),
     /// The caller asked to stop (`KeyboardInterrupt`).
@@ -27,14 +29,23 @@ impl Error {
     pub fn value(message: impl Into<String>) -> Self {
         Self::Value(message.into())
     }
+
+    /// Ends a computation that found its data wrong, where nothing can be returned: panics with the error, which whoever catches
+    /// panics finds again.
+    pub fn raise(self) -> ! {
+        std::panic::panic_any(self)
+    }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Value(text) | Self::Type(text) | Self::Missing(text) | Self::Device(text) | Self::Io(_, text) => {
-                formatter.write_str(text)
-            }
+            Self::Value(text)
+            | Self::Type(text)
+            | Self::Missing(text)
+            | Self::Device(text)
+            | Self::Memory(text)
+            | Self::Io(_, text) => formatter.write_str(text),
             Self::Interrupted => formatter.write_str("interrupted"),
         }
     }

@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use burn_backend::Bytes;
 use bytemuck::Pod;
 
+use crate::Error;
+
 /// Storage that tensors share.
 pub(crate) type Shared = Arc<Bytes>;
 
@@ -281,8 +283,18 @@ impl Pool {
     }
 }
 
+/// No elements yet, with room for so many; raises an error where there is no memory for them.
+pub(crate) fn with_room<E>(count: usize) -> Vec<E> {
+    let mut values = Vec::new();
+    if values.try_reserve_exact(count).is_err() {
+        let gigabytes = count as f64 * size_of::<E>() as f64 / 1e9;
+        Error::Memory(format!("there is no memory for an array of {gigabytes:.1} GB")).raise();
+    }
+    values
+}
+
 fn uninitialised<E: Pod>(count: usize) -> Vec<E> {
-    let mut values = Vec::with_capacity(count);
+    let mut values = with_room(count);
     // SAFETY: every bit pattern is a value of a plain type; callers write each element before reading.
     #[allow(clippy::uninit_vec)]
     unsafe {

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, Once, PoisonError, mpsc};
 use std::time::Duration;
 
 use burnish_engine::{Error, Interrupt, Result, in_order};
-use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyKeyError, PyMemoryError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::threads::{Lookouts, Work, forked, pool};
@@ -95,7 +95,10 @@ fn finish<T>(outcome: Outcome<T>, signal: Option<PyErr>) -> PyResult<T> {
         // A signal that came too late to stop anything still counts.
         Ok(Ok(value)) => signal.map_or(Ok(value), Err),
         Ok(Err(error)) => Err(signal.unwrap_or_else(|| exception(error))),
-        Err(payload) => Err(PyRuntimeError::new_err(panic_message(payload.as_ref()))),
+        Err(payload) => Err(match payload.downcast::<Error>() {
+            Ok(error) => exception(*error),
+            Err(payload) => PyRuntimeError::new_err(panic_message(payload.as_ref())),
+        }),
     }
 }
 
@@ -115,6 +118,7 @@ pub fn exception(error: Error) -> PyErr {
         Error::Type(text) => PyTypeError::new_err(text),
         Error::Missing(text) => PyKeyError::new_err(text),
         Error::Device(text) => PyRuntimeError::new_err(text),
+        Error::Memory(text) => PyMemoryError::new_err(text),
         Error::Io(kind, text) => std::io::Error::new(kind, text).into(),
         Error::Interrupted => pyo3::exceptions::PyKeyboardInterrupt::new_err(()),
     }

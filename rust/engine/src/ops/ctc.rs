@@ -7,6 +7,7 @@ use super::binary::multiply;
 use super::normalization::for_rows_with;
 use super::reduction::{chunk_total, row_max};
 use super::{Context, Entry, Evaluation, Gradients, Keeps, Kept, Operation, Reach, Tensors, entry};
+use crate::Error;
 use crate::cpu;
 use crate::memory::Block;
 use crate::program::{Kind, Type, show};
@@ -137,7 +138,7 @@ impl Ctc {
 /// An integer of the data in `0..=greatest`.
 fn checked(value: i32, greatest: usize, what: &str) -> usize {
     let number = usize::try_from(value).ok().filter(|&number| number <= greatest);
-    number.unwrap_or_else(|| panic!("{what} {value} is outside 0 to {greatest}"))
+    number.unwrap_or_else(|| Error::value(format!("{what} {value} is outside 0 to {greatest}")).raise())
 }
 
 /// States come in whole vectors, the last ones of no class and of no weight: a rest costs as much as several vectors.

@@ -15,7 +15,7 @@ use crate::cpu;
 use crate::memory::Block;
 use crate::program::{Dim, Kind, Type, show};
 use crate::tensor::{Comparison, DType, Real, Rows, Tensor};
-use crate::{Device, Number};
+use crate::{Device, Error, Number};
 
 /// The lines of the table.
 pub(super) const ENTRIES: &[Entry] = &[
@@ -53,7 +53,7 @@ impl Checked {
     }
 }
 
-/// Panics if an index is outside `0..length`.
+/// Raises an error if an index is outside `0..length`.
 fn expect_inside(indices: &Tensor, length: usize) {
     let (contiguous, on_host);
     let values = if indices.is_cpu() && indices.dtype() == DType::I32 {
@@ -66,7 +66,8 @@ fn expect_inside(indices: &Tensor, length: usize) {
     // Negative numbers become large unsigned ones.
     let outside = values.iter().find(|&&index| index as u32 as usize >= length);
     if let Some(index) = outside {
-        panic!("index {index} is outside 0 to {} of the axis that it picks from", length as i64 - 1);
+        let last = length as i64 - 1;
+        Error::value(format!("index {index} is outside 0 to {last} of the axis that it picks from")).raise();
     }
 }
 
@@ -433,8 +434,11 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "index -1 is outside 0 to 2")]
     fn a_negative_index_is_refused() {
-        Checked::new(Tensor::from_vec(vec![0, 2, -1], &[3]), 3, true);
+        let indices = Tensor::from_vec(vec![0, 2, -1], &[3]);
+        let check = std::panic::AssertUnwindSafe(|| Checked::new(indices, 3, true));
+        let payload = std::panic::catch_unwind(check).err().expect("refused");
+        let expected = Error::value("index -1 is outside 0 to 2 of the axis that it picks from");
+        assert_eq!(payload.downcast_ref(), Some(&expected));
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::memory::with_room;
 use crate::random::Stream;
 
 /// A distribution of starting values.
@@ -78,9 +79,9 @@ impl Initializer {
             draw(count, |index| stddev * truncated(stream, index))
         };
         match *self {
-            Self::Zeros {} => vec![0.0; count],
-            Self::Ones {} => vec![1.0; count],
-            Self::Constant { value } => vec![value; count],
+            Self::Zeros {} => draw(count, |_| 0.0),
+            Self::Ones {} => draw(count, |_| 1.0),
+            Self::Constant { value } => draw(count, |_| value),
             Self::Uniform { low, high } => draw(count, |index| low + (high - low) * stream.uniform(index)),
             Self::Normal { mean, stddev } => draw(count, |index| mean + stddev * stream.normal(index)),
             Self::TruncatedNormal { mean, stddev } => draw(count, |index| mean + stddev * truncated(stream, index)),
@@ -101,7 +102,9 @@ impl Initializer {
 }
 
 fn draw(count: usize, value: impl Fn(u64) -> f64) -> Vec<f64> {
-    (0..count as u64).map(value).collect()
+    let mut values = with_room(count);
+    values.extend((0..count as u64).map(value));
+    values
 }
 
 fn fans(shape: &[usize]) -> (f64, f64) {
