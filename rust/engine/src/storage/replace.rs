@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
@@ -13,10 +13,22 @@ pub(super) const TEMPORARY: &str = ".burnish-";
 
 /// Makes the pieces the contents of a file. What a killed writer left in the folder is removed.
 pub(super) fn replace(path: &Path, pieces: &[&[u8]], uncached: &mut Uncached) -> io::Result<()> {
+    let path = &followed(path)?;
     put(path, pieces, uncached, None)?;
     synchronise(folder_of(path))?;
     remove_orphans(folder_of(path));
     Ok(())
+}
+
+/// The file that a link stands for; devices, pipes and sockets are refused, which a file would take the place of.
+fn followed(path: &Path) -> io::Result<PathBuf> {
+    match fs::symlink_metadata(path) {
+        Ok(about) if about.is_symlink() && path.exists() => followed(&fs::canonicalize(path)?),
+        Ok(about) if !(about.is_symlink() || about.is_file() || about.is_dir()) => {
+            Err(io::Error::new(ErrorKind::InvalidInput, "it is there, and no file"))
+        }
+        _ => Ok(path.to_owned()),
+    }
 }
 
 /// A file that got its contents and its name, of which only the contents are known to be on the disk.
@@ -130,6 +142,23 @@ mod tests {
 
     fn contents(length: usize) -> Vec<u8> {
         (0..length).map(|place| (place % 251) as u8).collect()
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_followed_and_what_is_no_file_is_left_alone() {
+        use std::os::unix::fs::FileTypeExt;
+        let folder = tempfile::tempdir().expect("a folder");
+        let [target, link, socket] = ["target", "link", "socket"].map(|name| folder.path().join(name));
+        fs::write(&target, b"old").expect("written");
+        std::os::unix::fs::symlink("target", &link).expect("a link");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+        replace(&link, &[b"new"], &mut Uncached::default()).expect("written");
+        assert_eq!(fs::read(&target).expect("read"), b"new");
+        assert!(fs::symlink_metadata(&link).expect("there").is_symlink());
+        let error = replace(&socket, &[b"new"], &mut Uncached::default()).expect_err("refused");
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(fs::metadata(&socket).expect("there").file_type().is_socket());
     }
 
     #[test]
