@@ -111,6 +111,49 @@ def test_an_average_survives_freezing_in_a_callback(data):
     np.testing.assert_allclose(model.parameters()["dense.kernel"], expected["dense.kernel"], rtol=1e-12)
 
 
+def test_the_average_of_what_is_frozen_comes_near_it(data):
+    x, y = data
+    model = network(ema=0.5)
+    model.fit(x, y, batch_size=4, epochs=2, verbose=0)
+    model.freeze("dense")
+    expected = model.parameters(average=True)
+    for _ in range(3):
+        model.train_on_batch(x, y)
+        expected = {path: 0.5 * expected[path] + 0.5 * array for path, array in model.parameters().items()}
+    for path, average in model.parameters(average=True).items():
+        np.testing.assert_allclose(average, expected[path], rtol=1e-12)
+
+
+def test_the_average_of_what_was_frozen_from_the_start_begins_where_it_stood(data):
+    x, y = data
+    model = network(ema=0.9)
+    model.freeze("dense")
+    model.train_on_batch(x, y)
+    before = model.parameters()["dense.kernel"]
+    np.testing.assert_array_equal(model.parameters(average=True)["dense.kernel"], before)
+    model.unfreeze("dense")
+    model.train_on_batch(x, y)
+    expected = 0.9 * before + 0.1 * model.parameters()["dense.kernel"]
+    np.testing.assert_allclose(model.parameters(average=True)["dense.kernel"], expected, rtol=1e-12)
+
+
+def test_weights_that_are_set_predict(data, tmp_path):
+    x, y = data
+    model, other = network(ema=0.9), network(seed=1)
+    model.fit(x, y, batch_size=4, epochs=2, verbose=0)
+    other.save_weights(tmp_path / "weights.safetensors")
+    model.load_weights(tmp_path / "weights.safetensors")
+    np.testing.assert_array_equal(model.predict(x), other.predict(x))
+    kernel = np.full((3, 4), 0.25)
+    model.set_parameters({"dense.kernel": kernel})
+    model.train_on_batch(x, y)
+    expected = 0.9 * kernel + 0.1 * model.parameters()["dense.kernel"]
+    np.testing.assert_allclose(model.parameters(average=True)["dense.kernel"], expected, rtol=1e-12)
+    model.fit(x, y, batch_size=4, epochs=2, callbacks=bn.callbacks.SWA(0), verbose=0)
+    for path, average in model.parameters(average=True).items():
+        np.testing.assert_array_equal(average, model.parameters()[path])
+
+
 @pytest.mark.parametrize("every", [1, 2])
 def test_swa_is_the_mean_of_the_last_epochs(data, every):
     x, y = data

@@ -7,6 +7,9 @@ use crate::tensor::{DType, Real, Tensor};
 use crate::{Number, cpu};
 
 /// Averages of the parameters: `average = decay·average + (1 - decay)·parameter` after each update, the first one a copy.
+///
+/// Parameters that were never trained have none: theirs would be themselves. Those that are trained no longer keep theirs, which
+/// comes near them with each update of the others.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Average {
     /// What each update keeps.
@@ -27,18 +30,31 @@ impl Average {
         }
     }
 
-    /// Takes in the parameters after an update.
-    pub fn add(&mut self, state: &Leaves, parameters: impl Iterator<Item = ValueId>) {
-        for id in parameters {
-            let parameter = state[id].as_ref().expect("parameters are initialised");
-            match self.arrays.get_mut(&id) {
-                Some(average) => blend(average, parameter, self.decay),
-                None => {
-                    self.arrays.insert(id, copied(parameter));
-                }
-            }
+    /// Takes in the parameters after an update of those that are trained.
+    pub fn add(&mut self, state: &Leaves, trained: &[ValueId]) {
+        for (&id, average) in &mut self.arrays {
+            blend(average, parameter(state, id), self.decay);
+        }
+        self.begin(state, trained);
+    }
+
+    /// Begins the averages that are not there yet.
+    pub fn begin(&mut self, state: &Leaves, trained: &[ValueId]) {
+        for &id in trained {
+            self.arrays.entry(id).or_insert_with(|| copied(parameter(state, id)));
         }
     }
+
+    /// Begins an average anew, if there is one.
+    pub fn begin_anew(&mut self, state: &Leaves, id: ValueId) {
+        if let Some(average) = self.arrays.get_mut(&id) {
+            *average = copied(parameter(state, id));
+        }
+    }
+}
+
+fn parameter(state: &Leaves, id: ValueId) -> &Tensor {
+    state[id].as_ref().expect("parameters are initialised")
 }
 
 /// A copy with storage of its own, so that the next update finds the parameter's unshared.

@@ -76,7 +76,7 @@ impl Session {
         training.memory = memory;
         training.updates += 1;
         if let Some(average) = &mut training.average {
-            average.add(&self.state, trained.into_iter());
+            average.add(&self.state, &trained);
         }
         Ok(update)
     }

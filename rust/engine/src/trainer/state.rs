@@ -12,7 +12,7 @@ impl Session {
         self.paths().map(|(id, path)| (path.to_owned(), self.state[id].clone().expect("initialised"))).collect()
     }
 
-    /// Replaces parameters and buffers; nothing changes if one does not fit.
+    /// Replaces parameters, whose averages begin anew, and buffers; nothing changes if one does not fit.
     pub fn load_state(&mut self, arrays: Arrays) -> Result<()> {
         let mut loaded = Vec::with_capacity(arrays.len());
         for (path, array) in arrays {
@@ -21,6 +21,9 @@ impl Session {
         }
         for (id, tensor) in loaded {
             self.state[id] = Some(tensor);
+            if let Some(average) = self.training.as_mut().and_then(|training| training.average.as_mut()) {
+                average.begin_anew(&self.state, id);
+            }
         }
         Ok(())
     }
@@ -114,13 +117,17 @@ impl Session {
         if let Some(key) = arrays.keys().next() {
             return Err(Error::Missing(format!("optimizer state: {key:?} is not of this program and optimizer")));
         }
-        let training = self.training_mut()?;
+        let training = self.training.as_mut().ok_or_else(super::update::not_compiled)?;
         training.state = state;
         training.updates = updates;
         training.loss_scale = loss_scale;
         training.memory = memory;
         if let Some(average) = &mut training.average {
             average.arrays = averages;
+            if !average.arrays.is_empty() {
+                // What was not trained stood still meanwhile, and its average with it.
+                average.begin(&self.state, &training.trained);
+            }
         }
         training.group = super::update::Group { sums, weight, batches };
         Ok(())

@@ -237,7 +237,7 @@ impl Training {
     pub(super) fn updated(&mut self, state: &Leaves) {
         self.updates += 1;
         if let Some(average) = &mut self.average {
-            average.add(state, self.trained.iter().copied());
+            average.add(state, &self.trained);
         }
     }
 
