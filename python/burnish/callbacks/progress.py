@@ -330,7 +330,7 @@ def _number(name: str, value: Any) -> str:
         return str(value)  # what a callback noted in words
     if name == "learning_rate":
         return f"{value:.3g}"
-    return f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 else f"{value:.3g}"
+    return f"{value:.4f}" if 1e-3 <= abs(float(value)) < 1e4 else f"{value:.3g}"
 
 
 def _clock(seconds: float) -> str:
