@@ -279,3 +279,65 @@ def test_targets_are_checked(loss, target, words):
 def test_arguments_are_checked(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+@pytest.mark.parametrize(
+    ("loss", "target"),
+    [
+        (losses.binary_cross_entropy, BINARY),
+        (losses.focal, BINARY),
+        (losses.focal, LABELS),
+        (losses.hinge, BINARY),
+        (losses.kl_divergence, SOFT),
+        (losses.cosine, SOFT),
+        (losses.PoissonNLL(full=True), 3 * BINARY),
+        (losses.CrossEntropy(0.1), SOFT),
+        (losses.CrossEntropy(ignore_class=3), LABELS),
+        (losses.Quantile((0.1, 0.2, 0.5, 0.9)), TRUTH[:, 0]),
+        (losses.log_cosh, TRUTH),
+        (losses.huber, TRUTH),
+    ],
+)
+def test_predictions_on_another_device(loss, target):
+    z = LOGITS.astype("f4")
+    value = loss(target, bn.Tensor(z, device="ndarray"))
+    assert (value.dtype, value.device) == ("float32", "ndarray")
+    np.testing.assert_allclose(value.numpy(), loss(target, z.astype("f8")).numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_an_ignored_place_may_cost_infinity():
+    logits = LOGITS.copy()
+    logits[:, 0] = -np.inf
+    assert np.isfinite(losses.CrossEntropy(ignore_class=0)(LABELS, logits).numpy()).all()
+    value = losses.CrossEntropy(ignore_class=0)(LABELS[None], logits[None]).numpy()
+    kept = LABELS > 0
+    np.testing.assert_allclose(value, entropy(np.eye(4)[LABELS - 1][kept, :3], logits[kept, 1:]).mean())
+
+
+def test_log_cosh_near_zero_and_far():
+    size = np.geomspace(1e-6, 100, 200).astype("f4")
+    x = bn.Tensor(size, requires_grad=True)
+    value = losses.log_cosh(np.zeros(200), x)
+    e = size.astype("f8")
+    wanted = np.where(e < 1, np.log1p(2 * np.sinh(e / 2) ** 2), e + np.log1p(np.exp(-2 * e)) - np.log(2))
+    np.testing.assert_allclose(value.numpy(), wanted, rtol=1e-6)
+    bn.ops.sum(value).backward()
+    np.testing.assert_allclose(x.grad.numpy(), np.tanh(e), rtol=1e-6)
+
+
+def test_focal_of_a_sure_prediction():
+    z = np.array([[9.0, 0.0]], "f4")
+    wrong = np.exp(-9.0) / (1 + np.exp(-9.0))
+    value = losses.focal(np.array([0]), z).numpy()
+    np.testing.assert_allclose(value, [-0.25 * wrong**2 * np.log1p(-wrong)], rtol=1e-5)
+
+
+def test_triplet_of_equal_anchor_and_positive():
+    x = bn.Tensor(np.array([[[1.0, 0.0], [1.0, 0.0], [1.5, 0.0]]]), requires_grad=True)
+    bn.ops.sum(losses.triplet(np.zeros(1), x, eps=0.0)).backward()
+    assert np.isfinite(x.grad.numpy()).all()
+
+
+def test_quantile_of_a_numpy_number():
+    value = losses.quantile(TRUTH, LOGITS, np.float32(0.5)).numpy()
+    np.testing.assert_allclose(value, 0.5 * np.abs(TRUTH - LOGITS).mean(-1), rtol=1e-6)

@@ -327,3 +327,69 @@ def test_movements_are_numpys(shape, shift, data):
         (ops.prod(array, axis), np.prod(array, axis)),
     ]:
         np.testing.assert_allclose(made.numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [(427.7, 0.1), (-427.7, 0.1), (5.0, np.inf), (-5.0, np.inf), (6.0, 3.0), (1.0, -0.1)]
+)
+def test_mod_of_a_rounded_quotient(a, b):
+    rest, quotient = ops.mod(a, b).item(), ops.floor_divide(a, b).item()
+    np.testing.assert_allclose(rest, np.mod(a, b), atol=1e-13)
+    assert quotient == np.floor_divide(a, b)
+    assert rest * np.sign(b) >= 0
+
+
+def test_slopes_of_mod():
+    a, b = bn.Tensor([7.5, -7.5], requires_grad=True), bn.Tensor([2.0, 2.0], requires_grad=True)
+    ops.sum(ops.mod(a, b)).backward()
+    assert a.grad.numpy().tolist() == [1, 1]
+    assert b.grad.numpy().tolist() == [-3, 4]
+
+
+def test_slope_of_the_standard_deviation_of_equal_elements():
+    x = bn.Tensor([2.0, 2.0], requires_grad=True)
+    ops.standard_deviation(x).backward()
+    assert x.grad.numpy().tolist() == [0, 0]
+    assert np.isnan(ops.standard_deviation([np.nan, 1.0]).item())
+
+
+def test_arccos_near_one():
+    x = np.float32(1) - np.float32(2) ** -np.arange(2, 24, dtype="f4")
+    np.testing.assert_allclose(ops.arccos(x).numpy(), np.arccos(x.astype("f8")), rtol=1e-6)
+
+
+def test_slope_of_cosh_near_zero():
+    numbers = np.array([-1e-4, 1e-6, 1e-3, 2.0], "f4")
+    x = bn.Tensor(numbers, requires_grad=True)
+    ops.sum(ops.cosh(x)).backward()
+    np.testing.assert_allclose(x.grad.numpy(), np.sinh(numbers.astype("f8")), rtol=1e-6)
+
+
+def test_axes_of_numpy_integers():
+    x = np.arange(6.0).reshape(2, 3)
+    assert ops.sum(x, np.int64(1)).shape == (2,)
+    assert ops.softmax(x, np.int64(1)).shape == (2, 3)
+    for axis in (1.0, [1.0]):
+        with pytest.raises(TypeError, match=r"`axis` must be an integer, got 1\.0"):
+            ops.sum(x, axis)
+
+
+def test_any_and_all_of_nothing():
+    assert ops.any(np.ones((2, 0)), 1).numpy().tolist() == [False, False]
+    assert ops.all(np.ones((2, 0)), 1).numpy().tolist() == [True, True]
+
+
+@pytest.mark.parametrize("function", [ops.hard_shrink, ops.threshold])
+def test_thresholds_keep_nan(function):
+    assert np.isnan(function(np.nan).item())
+
+
+def test_arguments_may_be_numbers_of_numpy():
+    x = bn.Tensor([[0.3, -0.7], [1.5, 0.2]])
+    pairs = [
+        (ops.leaky_relu(x, np.float32(0.5)), ops.leaky_relu(x, 0.5)),
+        (ops.sum(x, np.int64(1), keepdims=np.bool_(True)), ops.sum(x, 1, keepdims=True)),
+        (ops.dropout(x, np.float64(0.0)), x),
+    ]
+    for found, expected in pairs:
+        np.testing.assert_array_equal(found.numpy(), expected.numpy())

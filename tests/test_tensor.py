@@ -141,3 +141,37 @@ def test_losses_and_layers_without_parameters_run_eagerly(rng):
     np.testing.assert_array_equal(bn.layers.ReLU()(prediction).numpy(), np.maximum(prediction, 0))
     with pytest.raises(RuntimeError, match="inside a model"):
         bn.layers.Dense(2)(prediction)
+
+
+@pytest.mark.parametrize("other", [1.0, np.ones(()), np.float64(1), np.ones(3, "f2")])
+def test_float32_arrays_and_numbers_give_float32(other):
+    assert bn.ops.add(np.ones(3, "f4"), other).dtype == "float32"
+    assert bn.ops.add(other, np.ones(3, "f4")).dtype == "float32"
+
+
+def test_arrays_of_two_types_meet_in_the_wider():
+    assert bn.ops.add(np.ones(3, "f4"), np.ones(3)).dtype == "float64"
+
+
+def test_what_is_computed_of_arrays_takes_the_type_and_device_of_tensors():
+    computed = bn.ops.subtract(1.0, np.arange(3.0))
+    for one in (computed, computed[:], computed.detach()):
+        total = one + bn.Tensor(np.ones(3, "f4"), device="ndarray")
+        assert (total.dtype, total.device) == ("float32", "ndarray")
+        np.testing.assert_array_equal(total.numpy(), [2, 1, 0])
+
+
+@pytest.mark.parametrize("types", [("f4", "f4"), ("f4", "f8")])
+def test_tensors_of_two_devices_do_not_meet(types):
+    a, b = np.ones(3, types[0]), np.ones(3, types[1])
+    with pytest.raises((TypeError, ValueError, RuntimeError)):
+        bn.Tensor(a) + bn.Tensor(b, device="ndarray")
+
+
+def test_long_floats_become_float64():
+    assert bn.Tensor(np.ones(2, np.longdouble)).dtype == "float64"
+
+
+def test_an_operand_must_not_be_masked():
+    with pytest.raises(TypeError, match="masked"):
+        bn.ops.add(np.ma.array([1.0, 2.0], mask=[0, 1]), 1.0)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["Operand", "Shape", "Value", "apply", "binary", "cast", "kind_of", "shape_of"]
+__all__ = ["Operand", "Shape", "Value", "apply", "binary", "cast", "kind_of", "plain", "shape_of"]
 
 Shape: TypeAlias = tuple[int | None, ...]
 _KINDS = {"b": "bool", "i": "int", "u": "int", "f": "float"}
@@ -232,6 +232,7 @@ Operand: TypeAlias = "Value | npt.ArrayLike"
 def apply(operation: str, *inputs: Operand, **attributes: Any) -> Value:
     """Emit one operation of the engine's table; arrays and numbers become constants of it."""
     values = [_as_value(value) for value in inputs]
+    attributes = {name: each.item() if isinstance(each, np.generic) else each for name, each in attributes.items()}
     leader = max((v for v in values if isinstance(v, Value)), key=lambda v: v.precedence, default=None)
     return (leader if leader is not None else _eager(values[0])).emit(operation, values, attributes)
 
@@ -268,16 +269,23 @@ def shape_of(value: Operand) -> Shape:
 def _as_value(value: Operand) -> Value | npt.NDArray[Any]:
     if isinstance(value, Value):
         return value
-    array = np.asarray(value)
+    array = plain(value)
     if array.dtype.kind not in _KINDS:
         raise TypeError(f"an operand must be a value, an array of numbers or a number, got {array.dtype}")
     return array
 
 
-def _eager(array: Value | npt.NDArray[Any]) -> Value:
-    from .tensor import Tensor
+def plain(array: Any) -> npt.NDArray[Any]:
+    """Return numbers as an array; raise for a masked one, whose mask nothing would see."""
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError("`array` must be a plain array, got a masked one; fill it first")
+    return np.asarray(array)
 
-    return Tensor(array)
+
+def _eager(array: Any) -> Value:
+    from .tensor import loose
+
+    return loose(array)
 
 
 def _ops() -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from . import _burnish
-from ._value import Shape, Value
+from ._value import Shape, Value, plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,8 @@ class Tensor(Value):
     Parameters
     ----------
     array : array_like
-        The numbers: float32 and float64 stay what they are, other floats become float32, integers int32.
+        The numbers: float32 and float64 stay what they are, shorter floats become float32, longer ones float64,
+        integers int32.
     requires_grad : bool, default False
         Whether `backward` fills `grad`.
     device : str, default "cpu"
@@ -39,14 +40,16 @@ class Tensor(Value):
     [2.0, 4.0, 6.0]
     """
 
-    __slots__ = ("_handle",)
+    __slots__ = ("_handle", "_loose")  # loose: of arrays and numbers alone, it takes type and device as they do
     precedence: ClassVar[int] = 1
     __hash__ = object.__hash__
 
     def __init__(self, array: Any, requires_grad: bool = False, device: str = "cpu") -> None:  # noqa: FBT001, FBT002
-        if isinstance(array, np.ma.MaskedArray):
-            raise TypeError("`array` must be a plain array, got a masked one; fill it first")
-        self._handle = _burnish.Tensor(np.asarray(array), requires_grad, device)
+        numbers = plain(array)
+        if numbers.dtype.kind == "f" and numbers.dtype.itemsize > 8:
+            numbers = numbers.astype(np.float64)
+        self._handle = _burnish.Tensor(numbers, requires_grad, device)
+        self._loose = False
 
     def __reduce__(self) -> Any:
         return Tensor, (self.numpy(), self.requires_grad, self.device)
@@ -83,9 +86,9 @@ class Tensor(Value):
         return None if handle is None else Tensor._of(handle)
 
     @staticmethod
-    def _of(handle: _burnish.Tensor) -> Tensor:
+    def _of(handle: _burnish.Tensor, *, loose: bool = False) -> Tensor:
         tensor = Tensor.__new__(Tensor)
-        tensor._handle = handle
+        tensor._handle, tensor._loose = handle, loose
         return tensor
 
     def numpy(self) -> npt.NDArray[Any]:
@@ -106,7 +109,7 @@ class Tensor(Value):
 
     def detach(self) -> Tensor:
         """Return the same numbers as a constant to gradients."""
-        return Tensor._of(self._handle.detach())
+        return Tensor._of(self._handle.detach(), loose=self._loose)
 
     def free(self) -> None:
         """Give the device's memory back now; the tensor cannot be used afterwards."""
@@ -114,18 +117,35 @@ class Tensor(Value):
 
     def emit(self, operation: str, values: Sequence[Value | npt.NDArray[Any]], attributes: dict[str, Any]) -> Tensor:
         """Compute an operation."""
-        dtype = _common([value for value in values if isinstance(value, Tensor) and value.kind == "float"])
-        handles = [self._lifted(value, dtype)._handle for value in values]
-        return Tensor._of(_burnish.Tensor.apply(operation, handles, json.dumps(attributes)))
+        bound = next((value for value in values if isinstance(value, Tensor) and not value._loose), None)
+        device, dtype = (self if bound is None else bound).device, self._common(values)
+        handles = [self._lifted(value, dtype, device)._handle for value in values]
+        applied = _burnish.Tensor.apply(operation, handles, json.dumps(attributes))
+        return Tensor._of(applied, loose=bound is None)
 
-    def _lifted(self, value: Value | npt.NDArray[Any], dtype: str | None) -> Tensor:
+    @staticmethod
+    def _common(values: Sequence[Value | npt.NDArray[Any]]) -> str | None:
+        """Return the type that floats meet in: of tensors with gradients, or the widest of tensors, or of arrays."""
+        tensors = [v for v in values if isinstance(v, Tensor) and v.kind == "float" and not v._loose]
+        if tensors:
+            return max(tensor.dtype for tensor in [t for t in tensors if t.requires_grad] or tensors)
+        given = [(np.dtype(v.dtype), len(v.shape)) for v in values if isinstance(v, (Tensor, np.ndarray))]
+        floats = [(dtype, ndim) for dtype, ndim in given if dtype.kind == "f"]
+        arrays = [each for each in floats if each[1]] or floats  # numbers take the type of arrays
+        return max(("float64" if dtype.itemsize > 4 else "float32" for dtype, _ in arrays), default=None)
+
+    @staticmethod
+    def _lifted(value: Value | npt.NDArray[Any], dtype: str | None, device: str) -> Tensor:
         """Return a value as a tensor; floats that need no gradient take the type of those they meet."""
-        if isinstance(value, Tensor) and (value.requires_grad or value.kind != "float" or value.dtype == dtype):
-            return value
+        if isinstance(value, Tensor):
+            device = device if value._loose else value.device
+            fits = value.kind != "float" or value.dtype == dtype
+            if value.requires_grad or (fits and value.device == device):
+                return value
         array = value.numpy() if isinstance(value, Value) else value
         if array.dtype.kind == "f" and dtype is not None:
             array = array.astype(dtype, copy=False)
-        return Tensor(array, device=self.device)
+        return Tensor(array, device=device)
 
     def __len__(self) -> int:
         if not self.shape:
@@ -158,7 +178,6 @@ def from_dlpack(source: Any) -> Tensor:
     return Tensor(np.from_dlpack(source))
 
 
-def _common(tensors: list[Tensor]) -> str | None:
-    """Return the type that floats meet in: that of the tensors with gradients, or the widest."""
-    binding = [tensor.dtype for tensor in tensors if tensor.requires_grad] or [tensor.dtype for tensor in tensors]
-    return max(binding, default=None)
+def loose(array: npt.NDArray[Any]) -> Tensor:
+    """Return an array as a tensor that takes the type and the device of the tensors it meets."""
+    return Tensor._of(Tensor(array)._handle, loose=True)  # pyright: ignore[reportPrivateUsage]

@@ -50,11 +50,11 @@ def per_sample(value: Value) -> Value:
 
 def masked_mean(value: Value, mask: Value) -> Value:
     """Average over all axes but the batch where the mask holds; 0 where it holds nowhere."""
-    there = ops.cast(mask, "float")
+    counted = ops.where(mask, value, 0.0)  # not a product: what does not count may be infinite
     if value.ndim < 2:
-        return value * there
+        return counted
     axes = range(1, value.ndim)
-    return ops.sum(value * there, axes) / ops.maximum(ops.sum(there, axes), 1.0)
+    return ops.sum(counted, axes) / ops.maximum(ops.sum(ops.cast(mask, "float"), axes), 1.0)
 
 
 def in_range(target: Operand, low: float | None, high: float | None) -> Operand:

@@ -70,7 +70,7 @@ def focal(target: Operand, prediction: Operand, gamma: float = 2.0, alpha: float
     if shape_of(target) == shape[:-1] and len(shape) > 1:
         loss = ops.cross_entropy(prediction, target)
         # The floor, far below what 1 - p can be, keeps the slope finite at p = 1.
-        wrong = ops.maximum(ops.subtract(1.0, ops.exp(ops.negative(loss))), 1e-12)
+        wrong = ops.maximum(ops.negative(ops.expm1(ops.negative(loss))), 1e-12)
         return per_sample(ops.power(wrong, gamma) * loss * (1.0 if alpha is None else alpha))
     same_shape(target, prediction)
     t = in_range(target, 0.0, 1.0)

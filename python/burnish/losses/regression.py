@@ -58,8 +58,10 @@ def log_cosh(target: Operand, prediction: Operand) -> Value:
     Averaged over all axes but the batch; both have the same shape.
     """
     same_shape(target, prediction)
-    error = ops.subtract(prediction, target)
-    return per_sample(error + ops.softplus(-2.0 * error) - math.log(2))
+    size = ops.abs(ops.subtract(prediction, target))
+    t = ops.expm1(ops.minimum(size, 1.0))  # cosh e = 1 + t² / (2 (1 + t)), of t = e^|e| - 1, cancels nothing near 0
+    small = ops.log1p(ops.square(t) / (2.0 * (1.0 + t)))
+    return per_sample(ops.where(size < 1.0, small, size + ops.softplus(-2.0 * size) - math.log(2)))
 
 
 def quantile(target: Operand, prediction: Operand, quantile: float | tuple[float, ...] = 0.5) -> Value:
@@ -68,7 +70,7 @@ def quantile(target: Operand, prediction: Operand, quantile: float | tuple[float
     Averaged over all axes but the batch; both have the same shape, or with several quantiles the prediction has one
     more axis, a column for each: `target (batch, …), prediction (batch, …, quantiles) -> (batch,)`.
     """
-    if isinstance(quantile, (int, float)):
+    if not isinstance(quantile, (tuple, list)):
         same_shape(target, prediction)
         error = ops.subtract(target, prediction)
         return per_sample(ops.maximum(quantile * error, (quantile - 1.0) * error))

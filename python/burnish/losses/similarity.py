@@ -73,4 +73,4 @@ def _inverse_norm(x: Operand, eps: float) -> Value:
 
 
 def _distance(a: Value, b: Value, eps: float) -> Value:
-    return ops.sqrt(ops.sum(ops.square(a - b + eps), -1))
+    return ops.norm(a - b + eps, -1)

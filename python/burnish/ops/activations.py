@@ -147,8 +147,8 @@ def tanh_shrink(x: Operand) -> Value:
 
 def hard_shrink(x: Operand, threshold: float = 0.5) -> Value:
     """Return x where |x| > threshold and 0 elsewhere."""
-    large = binary("greater", apply("abs", cast(x, "float")), threshold)
-    return apply("where", large, cast(x, "float"), 0.0)
+    small = binary("less_equal", apply("abs", cast(x, "float")), threshold)
+    return apply("where", small, 0.0, cast(x, "float"))  # so that NaN stays NaN
 
 
 def soft_shrink(x: Operand, threshold: float = 0.5) -> Value:
@@ -164,7 +164,7 @@ def squareplus(x: Operand, b: float = 4.0) -> Value:
 
 def threshold(x: Operand, threshold: float = 1.0, value: float = 0.0) -> Value:
     """Return x where it is above threshold and value elsewhere."""
-    return apply("where", binary("greater", x, threshold), cast(x, "float"), value)
+    return apply("where", binary("less_equal", x, threshold), float(value), cast(x, "float"))  # NaN stays NaN
 
 
 def _with(entries: Sequence[int | None], place: int, entry: int) -> list[int | None]:

@@ -53,14 +53,36 @@ def divide(a: Operand, b: Operand) -> Value:
 
 
 def floor_divide(a: Operand, b: Operand) -> Value:
-    """Return the greatest whole number not above a / b, also written `a // b`; integers (up to 2^24) give integers."""
-    quotient = apply("floor", divide(a, b))
-    return quotient if "float" in {kind_of(a), kind_of(b)} else _cast(quotient, "int")
+    """Return the greatest whole number not above a / b, also written `a // b`; integers (up to 2^24) give integers.
+
+    Of floats it is exact while |a / b| is below 2^24 (in float32), and fits `mod`.
+    """
+    return _divided(a, b)[0]
 
 
 def mod(a: Operand, b: Operand) -> Value:
-    """Return a - b · floor(a / b), also written `a % b`: what is left, with the sign of b."""
-    return subtract(a, multiply(b, floor_divide(a, b)))
+    """Return a - b · floor(a / b), also written `a % b`: what is left, with the sign of b.
+
+    The quotient is exact while |a / b| is below 2^24 (in float32). Of an infinite b it is a, or b where the signs
+    differ. The slope of a is 1 and that of b -floor(a / b).
+    """
+    return _divided(a, b)[1]
+
+
+def _divided(a: Operand, b: Operand) -> tuple[Value, Value]:
+    """Return floor(a / b) and what is left."""
+    quotient = apply("floor", divide(a, b))
+    if "float" not in {kind_of(a), kind_of(b)}:
+        quotient = _cast(quotient, "int")
+        return quotient, subtract(a, multiply(b, quotient))
+    a, b = _cast(a, "float"), _cast(b, "float")
+    product = where(equal(quotient, 0.0), quotient, multiply(b, quotient))  # an infinite b times 0 is NaN
+    rest = subtract(a, product)
+    # a / b is rounded before its floor is taken, so that the quotient can be one too large or too small.
+    over = logical_and(not_equal(rest, 0.0), not_equal(less(rest, 0.0), less(b, 0.0)))
+    under = greater_equal(apply("abs", rest), apply("abs", b))
+    quotient = where(over, subtract(quotient, 1.0), where(under, add(quotient, 1.0), quotient))
+    return quotient, where(over, add(rest, b), where(under, subtract(rest, b), rest))
 
 
 def power(a: Operand, b: Operand) -> Value:

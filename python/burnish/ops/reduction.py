@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -33,15 +34,24 @@ Axes: TypeAlias = int | Sequence[int] | None
 
 def one_axis(x: Operand, axis: int) -> int:
     """Return an axis counted from the front."""
+    try:
+        place = operator.index(axis)
+    except TypeError:
+        raise TypeError(f"`axis` must be an integer, got {axis!r}") from None
     ndim = len(shape_of(x))
-    if not -ndim <= axis < ndim:
-        raise ValueError(f"`axis` must be from {-ndim} to {ndim - 1} for {ndim} axes, got {axis}")
-    return axis % ndim
+    if not -ndim <= place < ndim:
+        raise ValueError(f"`axis` must be from {-ndim} to {ndim - 1} for {ndim} axes, got {place}")
+    return place % ndim
+
+
+def several_axes(x: Operand, axis: int | Sequence[int]) -> list[int]:
+    """Return one axis or several counted from the front."""
+    return [one_axis(x, n) for n in (axis if hasattr(axis, "__len__") else [axis])]  # type: ignore[union-attr]
 
 
 def reduce(operation: str, x: Operand, axis: Axes, *, keepdims: bool) -> Value:
     """Apply a reduction over axes, all of them if `axis` is None."""
-    axes = None if axis is None else [one_axis(x, n) for n in ([axis] if isinstance(axis, int) else axis)]
+    axes = None if axis is None else several_axes(x, axis)
     x = cast(x, "float") if operation == "mean" or kind_of(x) == "bool" else x
     return apply(operation, x, axes=axes, keepdims=keepdims)
 
@@ -73,18 +83,18 @@ def variance(x: Operand, axis: Axes = None, *, keepdims: bool = False) -> Value:
 
 
 def standard_deviation(x: Operand, axis: Axes = None, *, keepdims: bool = False) -> Value:
-    """Return the square root of the (biased) variance over axes."""
-    return apply("sqrt", variance(x, axis, keepdims=keepdims))
+    """Return the square root of the (biased) variance over axes; its slope where all elements are equal is 0."""
+    return _root(variance(x, axis, keepdims=keepdims))
 
 
 def any(x: Operand, axis: Axes = None, *, keepdims: bool = False) -> Value:  # noqa: A001  NumPy's name
     """Return whether one element or more is not 0, over axes."""
-    return binary("greater", reduce("max", cast(x, "bool"), axis, keepdims=keepdims), 0.0)
+    return binary("greater", reduce("sum", cast(x, "bool"), axis, keepdims=keepdims), 0.0)
 
 
 def all(x: Operand, axis: Axes = None, *, keepdims: bool = False) -> Value:  # noqa: A001  NumPy's name
     """Return whether no element is 0, over axes."""
-    return binary("greater", reduce("min", cast(x, "bool"), axis, keepdims=keepdims), 0.0)
+    return binary("equal", reduce("sum", apply("logical_not", cast(x, "bool")), axis, keepdims=keepdims), 0.0)
 
 
 def prod(x: Operand, axis: int = -1, *, keepdims: bool = False) -> Value:
@@ -114,9 +124,7 @@ def cumprod(x: Operand, axis: int = -1) -> Value:
 
 def norm(x: Operand, axis: Axes = None, *, keepdims: bool = False) -> Value:
     """Return the Euclidean norm sqrt(Σ x²) over axes; its slope at 0 is 0."""
-    squares = reduce("sum", apply("square", cast(x, "float")), axis, keepdims=keepdims)
-    positive = binary("greater", squares, 0.0)
-    return apply("where", positive, apply("sqrt", apply("where", positive, squares, 1.0)), 0.0)
+    return _root(reduce("sum", apply("square", cast(x, "float")), axis, keepdims=keepdims))
 
 
 def normalize(x: Operand, axis: Axes = -1, eps: float = 1e-12) -> Value:
@@ -147,6 +155,12 @@ def softmax(x: Operand, axis: int = -1) -> Value:
 def log_softmax(x: Operand, axis: int = -1) -> Value:
     """Return x - log Σ exp(x) along an axis without overflow."""
     return apply("log_softmax", cast(x, "float"), axis=one_axis(x, axis))
+
+
+def _root(x: Operand) -> Value:
+    """Return the square root of x, whose slope at 0 is 0."""
+    zero = binary("equal", x, 0.0)
+    return apply("where", zero, 0.0, apply("sqrt", apply("where", zero, 1.0, x)))
 
 
 def _scanned(operation: str, neutral: float, x: Operand, axis: int) -> Value:

@@ -9,7 +9,7 @@ import numpy as np
 
 from .._errors import integer
 from .._value import Operand, Value, apply, cast, kind_of, shape_of
-from .reduction import one_axis, part, static_axis
+from .reduction import one_axis, part, several_axes, static_axis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -171,4 +171,4 @@ def pad(x: Operand, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Va
 
 def flip(x: Operand, axis: int | Sequence[int]) -> Value:
     """Return x with these axes reversed."""
-    return apply("flip", x, axes=[one_axis(x, n) for n in ([axis] if isinstance(axis, int) else axis)])
+    return apply("flip", x, axes=several_axes(x, axis))

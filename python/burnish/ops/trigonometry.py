@@ -7,7 +7,7 @@ from functools import reduce
 from typing import Any
 
 from .._value import Operand, Value, apply, binary, cast
-from .elementwise import exp, expm1, log1p, reciprocal, sqrt, square
+from .elementwise import expm1, log1p, reciprocal, sqrt, square
 
 __all__ = ["arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "cosh", "sinh"]
 
@@ -23,8 +23,8 @@ def sinh(x: Operand) -> Value:
 
 def cosh(x: Operand) -> Value:
     """Return the hyperbolic cosine (e^x + e^-x) / 2."""
-    x = cast(x, "float")
-    return binary("multiply", binary("add", exp(x), exp(apply("neg", x))), 0.5)
+    size = apply("abs", cast(x, "float"))
+    return 1.0 - expm1(size) * expm1(-size) * 0.5  # whose slope cancels nothing near 0
 
 
 def arcsinh(x: Operand) -> Value:
@@ -88,7 +88,7 @@ def _size(x: Any) -> Value:
 
 
 def _leg(x: Operand) -> Value:
-    return sqrt(binary("subtract", 1.0, square(x)))
+    return sqrt(binary("subtract", 1.0, x) * binary("add", 1.0, x))  # 1 - x² would round before it cancels
 
 
 def _arctan_of_at_most_one(t: Value) -> Value:
