@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ._build import Built
     from ._feed.arrays import Array, Data
 
-__all__ = ["check_values"]
+__all__ = ["check_labels", "check_values"]
 
 
 def check_values(data: Data, built: Built, rows: Array | None = None) -> None:
@@ -21,7 +21,7 @@ def check_values(data: Data, built: Built, rows: Array | None = None) -> None:
     for name, array in data.inputs.items():
         _check_finite(name, array, rows)
         if name in built.classes:
-            _check_labels(name, array, built.classes[name], rows)
+            check_labels(name, array, built.classes[name], rows)
         if name in built.ranges:
             _check_range(name, array, *built.ranges[name])
 
@@ -42,13 +42,14 @@ def _check_finite(name: str, array: Array, rows: Array | None) -> None:
         raise ValueError(f"`{name}` holds {array[found]} at {_place(place)}; check_data=False leaves this check out")
 
 
-def _check_labels(name: str, array: Array, count: int | None, rows: Array | None) -> None:
+def check_labels(name: str, array: Array, count: int | None, rows: Array | None = None) -> None:
+    """Raise for the first label (or index, of an input) that is no whole number below the count."""
     bad = _burnish.check_labels(array, 2**31 if count is None else count)
     if bad is None:
         return
     row, value, reason = bad
     least = "at least 0" if count is None else f"from 0 to {count - 1}"
-    numbers = "labels" if name.partition(".")[0] == "y" else "indices"
+    numbers = "labels" if name.partition(".")[0] in {"y", "target"} else "indices"
     whole = "whole numbers" if reason == "fraction" else numbers
     raise ValueError(f"`{name}` must hold {whole} {least}, got {value:g} at row {_row(row, rows)}")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
-from .. import _burnish, ops
+from .. import _checks, ops
 from .._value import Operand, Shape, Value, kind_of
 from ..tensor import Tensor
 
@@ -201,11 +201,7 @@ def check_labels(target: Operand, classes: int, ignored: int | None = None) -> N
     if _is_described(target):
         return
     labels = np.asarray(target)
-    bad = _burnish.check_labels(labels if ignored is None else np.where(labels == ignored, 0, labels), classes)
-    if bad is not None:
-        row, label, reason = bad
-        numbers = "whole numbers" if reason == "fraction" else "labels"
-        raise ValueError(f"`target` must hold {numbers} from 0 to {classes - 1}, got {label:g} at row {row}")
+    _checks.check_labels("target", labels if ignored is None else np.where(labels == ignored, 0, labels), classes)
 
 
 def as_floats(*arrays: Operand) -> tuple[Operand, ...]:
