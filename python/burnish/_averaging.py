@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._feed.sources import Pacer
-from ._runtime import train
+from ._runtime import train_whole
 from .model import core_of
 
 if TYPE_CHECKING:
@@ -30,6 +30,6 @@ def refresh_statistics(model: Model) -> None:
         return
     still = runtime.copy(runtime.session.device, runtime.session.precision)
     for piece in run.source.pieces(core.position.epoch, Pacer(single=False)):
-        train(still, piece, np.zeros(piece.batches), epoch=core.position.epoch)
+        train_whole(still, piece, np.zeros(piece.batches), epoch=core.position.epoch)
     buffers = {path for path, _ in runtime.built.program.buffers()}
     runtime.session.load_state({path: array for path, array in still.state().items() if path in buffers})

@@ -18,6 +18,7 @@ from ._evaluate import evaluate
 from ._feed.sources import Pacer
 from ._monitor import EpochMonitor
 from ._resume import rates_of, restore, restore_model
+from ._runtime import train
 from .metrics import own_names, reported
 from .optimizers.base import learning_rate_at, learning_rates
 
@@ -85,16 +86,7 @@ def train_piece(core: Core, runtime: Runtime, piece: Piece) -> tuple[Records, Se
     accumulate = 1 if compiled is None else compiled.accumulate
     rates = learning_rates(core.learning_rate, position, position.updates(piece.batches, accumulate))
     session = core.fitting(runtime, piece.inputs)
-    records = session.train(
-        piece.inputs,
-        piece.order,
-        batch_size=piece.batch_size,
-        learning_rates=rates,
-        sample_weight=piece.weight,
-        epoch=position.epoch,
-        first_step=position.batch,
-        diagnose=core.diagnose,
-    )
+    records = train(session, piece, rates, epoch=position.epoch, first_step=position.batch, diagnose=core.diagnose)
     position.advance(len(records.rows), accumulate, records.updates)
     return records, session
 

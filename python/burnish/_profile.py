@@ -14,7 +14,7 @@ from ._cost import costs, gradient_flops
 from ._errors import choice, integer
 from ._feed.sources import Piece
 from ._optional import required
-from ._runtime import train
+from ._runtime import train_whole
 from ._text import aligned
 from .model import core_of
 from .tensor import Tensor
@@ -161,7 +161,7 @@ def profile(
         rows = np.resize(np.arange(data.rows), (steps + _WARM_UP) * batch_size)
         warm_up, timed = np.split(rows, [_WARM_UP * batch_size])
         # With a rate of 0 the same work is done and nothing diverges.
-        train(session, Piece(data.inputs, warm_up, data.weight, batch_size, _WARM_UP), np.zeros(_WARM_UP))
+        train_whole(session, Piece(data.inputs, warm_up, data.weight, batch_size, _WARM_UP), np.zeros(_WARM_UP))
         seconds, parts = session.profile(
             data.inputs, timed, batch_size=batch_size, learning_rates=np.zeros(steps), sample_weight=data.weight
         )

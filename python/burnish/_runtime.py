@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .layers.base import Layer
     from .optimizers.base import LearningRate
 
-__all__ = ["Core", "Position", "Runtime", "train", "weak"]
+__all__ = ["Core", "Position", "Runtime", "train", "train_whole", "weak"]
 
 _AVERAGE = "average/"  # layers' names cannot hold a slash
 
@@ -343,10 +343,16 @@ class Core:
 
 
 def train(
-    session: _burnish.Session, piece: Piece, rates: npt.NDArray[np.float64], *, epoch: int = 0, first_step: int = 0
+    session: _burnish.Session,
+    piece: Piece,
+    rates: npt.NDArray[np.float64],
+    *,
+    epoch: int = 0,
+    first_step: int = 0,
+    diagnose: bool = False,
 ) -> _burnish.Records:
-    """Train on a piece; raise what a signal raised meanwhile, which the engine keeps for its caller to ask for."""
-    records = session.train(
+    """Train on a piece, or after a signal on its beginning: its exception then waits in `signalled` of the session."""
+    return session.train(
         piece.inputs,
         piece.order,
         batch_size=piece.batch_size,
@@ -354,7 +360,15 @@ def train(
         sample_weight=piece.weight,
         epoch=epoch,
         first_step=first_step,
+        diagnose=diagnose,
     )
+
+
+def train_whole(
+    session: _burnish.Session, piece: Piece, rates: npt.NDArray[np.float64], *, epoch: int = 0, first_step: int = 0
+) -> _burnish.Records:
+    """Train on all of a piece; raise what a signal raised meanwhile."""
+    records = train(session, piece, rates, epoch=epoch, first_step=first_step)
     session.signalled()
     return records
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from .._copy import copied_session
 from .._feed.sources import ArraySource, Pacer, Piece
-from .._runtime import train
+from .._runtime import train_whole
 from .._structure import is_sequence
 from ._statistics import Settled
 
@@ -45,7 +45,7 @@ def pace(run: Run) -> Pace | None:
     def seconds(rows: int, steps: int) -> float:
         began = _clocks()
         order = np.resize(np.arange(rows, dtype=np.int64), rows * steps)
-        train(session, Piece(source.data.inputs, order, source.data.weight, rows, steps), np.zeros(steps))
+        train_whole(session, Piece(source.data.inputs, order, source.data.weight, rows, steps), np.zeros(steps))
         wall, processors = np.subtract(_clocks(), began)
         # What waits for a processor that other programs use takes long and computes little; a GPU computes elsewhere.
         counts = session.device in ("cpu", "ndarray") and 0 < processors < wall
@@ -100,7 +100,7 @@ def _run_on(still: Session, run: Run, batches: int) -> None:
     while batches > 0:
         with closing(run.source.pieces(epoch, Pacer(single=True))) as pieces:
             for piece in islice(pieces, batches):
-                train(still, piece, np.zeros(1), epoch=epoch)
+                train_whole(still, piece, np.zeros(1), epoch=epoch)
                 batches -= 1
         epoch += 1
 

@@ -12,7 +12,7 @@ from .._feed.arrays import is_batches
 from .._feed.request import Request, compiled_of, training
 from .._feed.sources import Pacer
 from .._optional import required
-from .._runtime import train
+from .._runtime import train_whole
 from ..model import core_of
 from ._curve import diverged, drawn, read
 
@@ -159,6 +159,6 @@ def _endless(source: Source, epoch: int) -> Iterator[tuple[int, int, Piece]]:
 
 
 def _trained(session: _burnish.Session, epoch: int, step: int, piece: Piece, rate: float) -> tuple[float, float]:
-    records = train(session, piece, np.array([rate]), epoch=epoch, first_step=step)
+    records = train_whole(session, piece, np.array([rate]), epoch=epoch, first_step=step)
     numbers = dict(zip(records.columns, records.rows[0].tolist(), strict=True))
     return numbers["loss"], numbers["weight"]
