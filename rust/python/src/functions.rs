@@ -5,6 +5,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::arrays;
+use crate::device::prepare;
 use crate::door::enter;
 use crate::types::{Array, Json, Named, Numbers, Rows, Shape};
 
@@ -24,6 +25,7 @@ pub fn optimizers(py: Python<'_>) -> PyResult<Json<'_>> {
 /// The devices that this machine really has: dicts with name and description.
 #[pyfunction]
 pub fn devices(py: Python<'_>) -> PyResult<Vec<Named<String>>> {
+    prepare(py, None)?;
     let found = enter(py, || Ok(Device::available()))?;
     let dict = |device: DeviceInfo| [("name", device.name), ("description", device.description)];
     let named = |pairs: [(&str, String); 2]| Named(pairs.map(|(key, value)| (key.to_owned(), value)).into());
@@ -33,6 +35,7 @@ pub fn devices(py: Python<'_>) -> PyResult<Vec<Named<String>>> {
 /// Raises ValueError unless a device has the types of a precision.
 #[pyfunction]
 pub fn check_precision(py: Python<'_>, device: &str, precision: &str) -> PyResult<()> {
+    prepare(py, Some(device))?;
     enter(py, || Precision::parse(precision)?.check(&Device::open(device)?))
 }
 

@@ -3,6 +3,7 @@
 #![recursion_limit = "256"]
 
 mod arrays;
+mod device;
 mod door;
 mod files;
 mod functions;

@@ -14,6 +14,7 @@ use pyo3::types::PyTuple;
 use rayon::prelude::*;
 
 use crate::arrays::{self, HostArray};
+use crate::device::prepare;
 use crate::door::{enter, enter_long, lock};
 use crate::program::{Program, copy};
 use crate::types::{self, Array, Named, Names, Numbers, Table};
@@ -127,6 +128,7 @@ impl Session {
         state: Option<types::Arrays<'_>>,
     ) -> PyResult<Self> {
         let mut arrays = tensors(&state.unwrap_or_default())?;
+        prepare(py, Some(device))?;
         enter(py, || {
             let precision = Precision::parse(precision)?;
             let device = Device::open(device)?;

@@ -8,6 +8,7 @@ use burnish_engine::{Device, Error};
 use pyo3::prelude::*;
 
 use crate::arrays::{self, HostArray};
+use crate::device::prepare;
 use crate::door::{enter, exception, lock};
 use crate::types::{Array, Shape};
 
@@ -38,6 +39,7 @@ impl Tensor {
     #[pyo3(signature = (array, requires_grad = false, device = "cpu"))]
     fn new(py: Python<'_>, array: Array<'_>, requires_grad: bool, device: &str) -> PyResult<Self> {
         let view = arrays::view("array", &array)?;
+        prepare(py, Some(device))?;
         let variable = enter(py, || {
             let tensor = view.to_tensor(&Device::open(device)?)?;
             if requires_grad && !tensor.dtype().is_float() {

@@ -38,8 +38,9 @@ fn compiler() -> Result<i32, String> {
     let include = cubecl::cuda::install::cuda_path()
         .ok_or_else(|| format!("no CUDA headers: CUDA_PATH is not set{HOW}"))?
         .join("include");
-    for header in ["cuda_fp16.h", "cuda_bf16.h", "mma.h", "crt/mma.h"] {
-        if !include.join(header).is_file() {
+    // The last one lies elsewhere from CUDA 13 on; CubeCL looks into both.
+    for header in ["cuda_fp16.h", "cuda_bf16.h", "mma.h", "crt/mma.h", "nv/target"] {
+        if ![include.join(header), include.join("cccl").join(header)].iter().any(|path| path.is_file()) {
             return Err(format!("no {header} in {}{HOW}", include.display()));
         }
     }
@@ -97,7 +98,8 @@ pub(super) fn open(index: usize) -> Result<DispatchDevice, String> {
     if compiler > version {
         let text = |version: i32| format!("{}.{}", version / 1000, version % 1000 / 10);
         return Err(format!(
-            "NVRTC {} is newer than the driver's CUDA {}: the driver would refuse its code",
+            "NVRTC {} is newer than the driver's CUDA {}, which would refuse its code; update the driver, or install an NVRTC \
+             (nvidia-cuda-nvrtc) of at most that version",
             text(compiler),
             text(version),
         ));
