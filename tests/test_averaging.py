@@ -58,6 +58,20 @@ def test_a_saved_model_keeps_its_average(data, tmp_path):
     np.testing.assert_array_equal(model.predict(x), again.predict(x))
 
 
+@pytest.mark.parametrize("of_callback", [False, True])
+def test_saved_weights_predict_as_the_average(of_callback, data, tmp_path):
+    x, y = data
+    model, again = network() if of_callback else network(ema=0.9), network()
+    best = bn.callbacks.ModelCheckpoint(tmp_path / "best", save_best_only=True, save_weights_only=True)
+    callbacks = [bn.callbacks.EMA(0.9), best] if of_callback else best
+    history = model.fit(x, y, epochs=4, batch_size=4, validation_data=(x, y), callbacks=callbacks, verbose=0)
+    again.build((None, 3)).load_weights(tmp_path / "best")
+    assert again.evaluate(x, y)["loss"] == min(history.history["val_loss"])
+    model.save_weights(tmp_path / "last")
+    again.load_weights(tmp_path / "last")
+    np.testing.assert_array_equal(again.predict(x), model.predict(x))
+
+
 def test_a_skipped_update_leaves_the_average(data):
     x, y = data
     model = network(ema=0.5)

@@ -329,6 +329,72 @@ def test_a_log_that_cannot_be_written_is_told_at_the_beginning(tmp_path):
         fit(network(), [1], callbacks.CSVLogger(tmp_path / "absent" / "log.csv"))
 
 
+def test_a_log_without_a_row_is_not_left(tmp_path):
+    raises = callbacks.LambdaCallback(on_train_begin=lambda logs: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        fit(network(), [1], callbacks.CSVLogger(tmp_path / "new.csv"), raises)
+    fit(network(), [], callbacks.CSVLogger(tmp_path / "new.csv"))
+    assert not (tmp_path / "new.csv").exists()
+    (tmp_path / "old.csv").write_text("epoch,loss\n0,1\n")
+    fit(network(), [], callbacks.CSVLogger(tmp_path / "old.csv"))
+    assert (tmp_path / "old.csv").read_text() == "epoch,loss\n0,1\n"
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: callbacks.CSVLogger("log.csv", ", "), ValueError, "`separator` must be one character.*got ', '"),
+        (lambda: callbacks.CSVLogger("log.csv", ""), ValueError, "`separator`"),
+        (lambda: callbacks.CSVLogger("log.csv", "\n"), ValueError, "`separator`"),
+        (lambda: callbacks.CSVLogger("log.csv", 3), TypeError, "`separator` must be one character, got 3"),
+        (lambda: callbacks.CSVLogger(3), TypeError, r"`filename` must be a path, got 3 \(int\)"),
+        (lambda: callbacks.JSONLogger(None), TypeError, "`filename` must be a path, got None"),
+        (lambda: callbacks.ModelCheckpoint(3), TypeError, r"`filepath` must be a path, got 3 \(int\)"),
+        (lambda: callbacks.ModelCheckpoint("m-{epoch:.2q}"), ValueError, "`filepath` 'm-{epoch:.2q}' cannot be filled"),
+        (lambda: callbacks.ModelCheckpoint("m-{loss"), ValueError, "`filepath` 'm-{loss' cannot be filled in"),
+        (lambda: callbacks.ModelCheckpoint("m-{}"), ValueError, "`filepath` 'm-{}' cannot be filled in"),
+        (lambda: callbacks.ModelCheckpoint("m-{loss.x}"), ValueError, "`filepath` 'm-{loss.x}' cannot be filled in"),
+        (lambda: callbacks.ModelCheckpoint("m-{loss!x}"), ValueError, "`filepath` 'm-{loss!x}' cannot be filled in"),
+    ],
+)
+def test_paths_and_separators_are_checked_when_they_are_given(make, error, words):
+    with pytest.raises(error, match=words):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("m-{loss:zz}", ValueError),
+        ("m-{loss:d}", ValueError),
+        ("file/m-{loss:.2f}", OSError),
+        ("file/below/m", OSError),
+        ("folder", OSError),
+        ("new/", OSError),
+    ],
+)
+def test_a_file_that_cannot_be_saved_is_told_before_the_first_step(tmp_path, name, error):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    model, steps = network(), []
+    watch = callbacks.LambdaCallback(on_train_begin=steps.append, on_epoch_end=lambda epoch, logs: steps.append(epoch))
+    with pytest.raises(error, match="ModelCheckpoint: `filepath`"):
+        fit(model, [1], watch, callbacks.ModelCheckpoint(f"{tmp_path}/{name}"))
+    assert not steps
+    assert model.history is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_a_path_may_hold_every_figure_and_new_folders(tmp_path):
+    class Words(Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["word"], logs["count"] = "well", epoch + 7
+
+    path = tmp_path / "{word:>5}" / "{{{count:03d}}}-{epoch}-{loss:.1f}-{watched}"
+    history = fit(network(), [0.5], Words(), callbacks.ModelCheckpoint(path)).history
+    assert (tmp_path / " well" / f"{{007}}-1-{history['loss'][0]:.1f}-0.5").exists()
+
+
 def test_timer(monkeypatch):
     now = [1000.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])

@@ -6,6 +6,7 @@ import functools
 import math
 import numbers
 import operator
+import os
 import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -15,7 +16,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
-__all__ = ["boolean", "choice", "hinted", "integer", "named", "nearest", "number", "unknown"]
+__all__ = ["boolean", "choice", "hinted", "integer", "named", "nearest", "number", "path", "unknown"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -89,10 +90,18 @@ def integer(argument: str, value: object, least: int, most: int = 2**63 - 1) -> 
         raise TypeError(f"`{argument}` must be an integer of at least {least}, got {_shown(value)}")
     result = operator.index(value)
     if result < least:
-        raise ValueError(f"`{argument}` must be an integer of at least {least}, got {result}")
+        raise ValueError(f"`{argument}` must be an integer of at least {least}, got {_digits(result)}")
     if result > most:
-        raise ValueError(f"`{argument}` must be an integer of at most {most}, got {result}")
+        raise ValueError(f"`{argument}` must be an integer of at most {most}, got {_digits(result)}")
     return result
+
+
+def path(argument: str, value: Any) -> str:
+    """Return a path as text."""
+    try:
+        return os.fsdecode(value)
+    except TypeError:
+        raise TypeError(f"`{argument}` must be a path, got {_shown(value)}") from None
 
 
 def number(
@@ -108,7 +117,10 @@ def number(
     wanted = _interval(low, high, above=above, below=below)
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"`{argument}` must be a number{wanted}, got {_shown(value)}")
-    result = float(value)
+    try:
+        result = float(value)
+    except OverflowError:
+        raise ValueError(f"`{argument}` must be a finite number{wanted}, got one that no float holds") from None
     inside = (low < result if above else low <= result) and (result < high if below else result <= high)
     if not math.isfinite(result) or not inside:
         raise ValueError(f"`{argument}` must be a finite number{wanted}, got {result}")
@@ -131,6 +143,10 @@ def _interval(low: float, high: float, *, above: bool, below: bool) -> str:
     if high == math.inf:
         return f" {'greater than' if above else 'of at least'} {low:g}"
     return f" in {'(' if above else '['}{low:g}, {high:g}{')' if below else ']'}"
+
+
+def _digits(value: int) -> str:
+    return str(value) if value.bit_length() <= 128 else f"one of {value.bit_length()} bits"
 
 
 def _shown(value: object) -> str:

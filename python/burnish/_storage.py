@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import _burnish
-from ._errors import choice, nearest
+from ._errors import boolean, choice, nearest
 from ._feed.arrays import Array, as_array
 from ._structure import to_plain
 from .metrics import plain
@@ -64,14 +64,15 @@ def model_arrays(runtime: Runtime) -> dict[str, Array]:
 
 
 def save_weights(runtime: Runtime, path: str | PathLike[str]) -> None:
-    """Write parameters and buffers."""
-    _burnish.write_arrays(os.fsdecode(path), runtime.session.state(), {})
+    """Write parameters and buffers; of parameters that are averaged the averages, with which the model predicts."""
+    _burnish.write_arrays(os.fsdecode(path), runtime.session.state() | runtime.session.averages(), {})
 
 
 def load_weights(
     runtime: Runtime, path: str | PathLike[str], *, strict: bool, layout: str, names: Names | None
 ) -> Difference:
     """Read parameters and buffers, all of them if strict."""
+    strict = boolean("strict", strict)
     arrays, _ = split_arrays(_burnish.read_arrays(os.fsdecode(path))[0])
     arrays = {name: _widened(array) for name, array in arrays.items()}
     if choice("layout", layout, ("burnish", "torch")) == "torch":
@@ -87,6 +88,9 @@ def set_parameters(runtime: Runtime, arrays: Mapping[str, Any], *, strict: bool 
     """Set parameters and buffers: exactly all (strict), those that fit (not strict), or some that must fit (None)."""
     if not isinstance(arrays, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"`arrays` must be a dict of path -> array, got {type(arrays).__name__}")
+    for path in arrays:
+        if not isinstance(path, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"`arrays` must be a dict of path -> array, got the path {path!r}")
     program = runtime.built.program
     shapes = {path: tuple(shape) for path, shape, *_ in [*program.parameters(), *program.buffers()]}
     given = {path: as_array(array, path) if np.ndim(array) else np.asarray(array) for path, array in arrays.items()}

@@ -84,7 +84,9 @@ def fit(
         validated = held_out if given is None else given
         params = {"epochs": epochs, "steps": source.steps, "verbose": verbose}
         several = CallbackList([*callbacks, *printing], model, params)
-        several.check_monitors(_log_names(runtime, validated=validated is not None))
+        names = _log_names(runtime, validated=validated is not None)
+        several.check_monitors(names)
+        several.check_figures(names)
         core.position.updates_per_epoch = -(-(source.steps or 0) // compiled.accumulate)
         learning_rate_at(core.learning_rate, core.position)
         settings = settings_of(core, source, initial_epoch)

@@ -218,7 +218,7 @@ class Model(Layer):
         sample_weight : array_like of shape (rows,), optional
             The weight of each row in losses and metrics.
         class_weight : dict of int to float, optional
-            A factor for the weight of each row by its label.
+            A factor for the weight of each row by its label; `y` holds labels or one-hot or soft rows.
         callbacks : Callback or list of Callback
             See `bn.callbacks`.
         verbose : {"auto", 0, 1, 2}
@@ -232,8 +232,9 @@ class Model(Layer):
         validation_batch_size : int, optional
             Rows at once in validation (default 256); memory only.
         check_data : bool, default True
-            Whether the data is searched for NaN and infinity, and labels for being classes, before the first step;
-            datasets and iterables in the first epoch, as they are read.
+            Whether the data is searched for NaN, infinity and what single precision cannot hold (unless `precision` is
+            "float64"), and labels for being classes, before the first step; datasets and iterables in the first epoch,
+            as they are read.
         augment : function or list of function, optional
             Random changes of training samples, as `bn.data.random_flip()`: `(sample, generator) -> sample`, where the
             NumPy generator is one of that sample and epoch. Validation data stays as it is.
@@ -378,7 +379,11 @@ class Model(Layer):
         _storage.save(core, core.ready(), path)
 
     def save_weights(self, path: str | PathLike[str]) -> None:
-        """Write parameters and buffers to a plain safetensors file, under their paths."""
+        """Write parameters and buffers to a plain safetensors file, under their paths.
+
+        Where moving averages are kept (see `ema` of `compile`), they are written instead of the parameters, so that a
+        model which loads them predicts the same; `save` keeps both.
+        """
         _storage.save_weights(core_of(self).ready(), path)
 
     def export(self, path: str | PathLike[str], format: str = "onnx") -> None:  # noqa: A002  Keras's name
@@ -452,6 +457,8 @@ class Model(Layer):
 
 def core_of(model: Model) -> Core:
     """Return what a model keeps for itself, made when first asked for: a subclass need not call super().__init__."""
+    if not isinstance(model, Model):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"`model` must be a model, got {type(model).__name__}")
     kept = vars(model)
     if "_core" not in kept:
         kept["_core"] = Core(model, _inherited)

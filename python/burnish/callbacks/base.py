@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from .._errors import unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ..model import Model
 
@@ -114,6 +114,9 @@ class Callback:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from what `state` returned; lists have taken the place of tuples."""
+
+    def check_figures(self, names: Sequence[str]) -> None:
+        """Raise, before the fit, for what does not go with the figures that it logs itself, which are floats."""
 
     def needed(self) -> list[tuple[str, str]]:
         """Return the names that must be in the logs at an epoch's end, each after the argument that asks for it."""

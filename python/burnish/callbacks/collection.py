@@ -80,6 +80,11 @@ class CallbackList:
                         f"there are {', '.join([*names, *sorted(known - set(names))])}"
                     )
 
+    def check_figures(self, names: list[str]) -> None:
+        """Have each look at the names of what the fit logs by itself."""
+        for callback in self.callbacks:
+            callback.check_figures(names)
+
     def begin(self) -> None:
         """Tell each that the fit begins."""
         for callback in self.callbacks:

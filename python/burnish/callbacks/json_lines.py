@@ -9,7 +9,7 @@ import time
 import warnings
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
-from .._errors import boolean
+from .._errors import boolean, path
 from .base import Callback, Logs
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class JSONLogger(Callback):
     adds: ClassVar[tuple[str, ...] | None] = ()
 
     def __init__(self, filename: str | PathLike[str], append: bool = False) -> None:  # noqa: FBT001, FBT002
-        self.filename = os.fsdecode(filename)
+        self.filename = path("filename", filename)
         self.append = boolean("append", append)
         self._file: IO[bytes] | None = None
         self._kept: int | None = None

@@ -7,7 +7,7 @@ import time
 import warnings
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
-from .._errors import boolean
+from .._errors import boolean, path
 from .base import Callback, Logs
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class CSVLogger(Callback):
     filename : path
         Where to.
     separator : str, default ","
-        What stands between numbers.
+        What stands between numbers: one character.
     append : bool, default False
         Whether an existing file is continued. A fit that is resumed always continues its file, from the checkpoint on:
         rows of epochs that will be trained again are removed.
@@ -33,14 +33,16 @@ class CSVLogger(Callback):
     adds: ClassVar[tuple[str, ...] | None] = ()
 
     def __init__(self, filename: str | PathLike[str], separator: str = ",", append: bool = False) -> None:  # noqa: FBT001, FBT002
-        self.filename = os.fspath(filename)
-        self.separator = separator
+        self.filename = path("filename", filename)
+        self.separator = _separator(separator)
         self.append = boolean("append", append)
         self._file: IO[str] | None = None
         self._keep: int | None = None  # how much of the file stays, until the first row is written
+        self._made = False  # whether the file was not there before
 
     def on_train_begin(self, logs: Logs | None = None) -> None:  # noqa: ARG002
         """Open the file; what it holds is removed with the first row, if at all."""
+        self._made = not os.path.exists(self.filename)  # noqa: PTH110
         self._file = open(self.filename, "a", newline="", encoding="utf-8")  # noqa: PTH123, SIM115
         self._keep = self._file.tell() if self.append else 0
 
@@ -80,10 +82,21 @@ class CSVLogger(Callback):
         file.seek(size)
 
     def on_train_end(self, logs: Logs | None = None) -> None:  # noqa: ARG002
-        """Close the file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        """Close the file; one without a row is removed if it was not there before."""
+        if self._file is None:
+            return
+        self._file.close()
+        self._file = None
+        if self._made and self._keep is not None:
+            os.remove(self.filename)  # noqa: PTH107
+
+
+def _separator(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"`separator` must be one character, got {value!r}")
+    if len(value) != 1 or value in '"\r\n':
+        raise ValueError(f"`separator` must be one character, no quote and no end of line, got {value!r}")
+    return value
 
 
 class Timer(Callback):
