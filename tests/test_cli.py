@@ -299,6 +299,13 @@ def test_a_target_that_is_always_the_same(here, capsys):
     assert told[2].startswith("burnish: error: 4 rows are too few to split: ")
 
 
+def test_a_target_of_too_many_classes(here, capsys):
+    table = write(here / "a.csv", ["n", "y"], [[index, f"c{index // 2}"] for index in range(100)])
+    assert main(["train", table, "--target", "y"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("burnish: error: the target 'y' has too many classes to split, 50 in 100 rows")
+
+
 def test_nothing_is_left_of_a_run_that_could_not_begin(iris, here, capsys):
     assert main(["train", iris, "--target", "species", "--device", "gpu"]) == 1
     assert len(capsys.readouterr().err.splitlines()) == 1
@@ -544,6 +551,24 @@ def test_a_split_of_numbers_has_its_share_of_each_tenth(rng):
         assert abs(np.isin(validation, tenth).sum() - 10) <= 1
     other = split_rows(target, "regression", test=0.2, validation=0.1, seed=1)
     assert not np.array_equal(test, other[2])
+
+
+def test_why_a_column_is_left_out():
+    columns = {
+        "n": np.arange(4.0),
+        "same": np.array([3.0, np.nan, 3.0, 3.0]),
+        "infinite": np.array([np.inf, -np.inf, np.nan, np.inf]),
+        "empty": np.full(4, np.nan),
+        "no text": np.array([None] * 4, object),
+        "y": np.array(["u", "v", "u", "v"], object),
+    }
+    reasons = Columns.learn(Table(columns, 4), "y", "classification").left_out
+    assert reasons == {
+        "same": "it is always the same",
+        "infinite": "it holds no finite number",
+        "empty": "it is empty",
+        "no text": "it is empty",
+    }
 
 
 def test_columns_become_numbers():

@@ -267,6 +267,7 @@ ERRORS = {
     "split": (lambda: Rows(X[:1], Y[:1]), {"validation_split": 0.1}, ValueError, "leaves an empty part"),
     "augment": (lambda: Rows(X, Y), {"augment": 3}, TypeError, "`augment` must be a function"),
     "shape": (lambda: Rows(X, Y), {"augment": lambda x, g: x[:3]}, ValueError, r"`x` must have shape \(batch, 12\)"),
+    "nothing returned": (lambda: Rows(X, Y), {"augment": lambda x, g: None}, TypeError, "`augment`.* row 0.* got None"),
     "raises": (lambda: Rows(X, Y), {"augment": lambda x, g: x[99]}, IndexError, "out of bounds"),
 }
 

@@ -49,6 +49,11 @@ DATA = {
     "classes": ((X, np.eye(9)[Y % 9]), ValueError, r"or \(batch, 10\) for probabilities, got \(batch, 9\)"),
     "nan": ((NAN, Y), ValueError, "`x` holds nan at row 17, column 3; check_data=False"),
     "infinity": ((np.where(np.isnan(NAN), np.inf, NAN), Y), ValueError, "`x` holds inf at row 17, column 3"),
+    "float32 has no such number": (
+        (np.where(np.isnan(NAN), 1e39, X.astype("f8")), Y),
+        ValueError,
+        r"`x` holds 1e\+39 at row 17, column 3, which is infinite in single precision",
+    ),
     "big-endian nan": ((NAN.astype(">f8"), Y), ValueError, "`x` holds nan at row 17, column 3"),
     "nan in y": ((X, np.where(Y[5] == Y, np.nan, Y)), ValueError, "`y` holds nan at row"),
     "complex": ((X.astype(complex), Y), TypeError, "`x` must hold numbers .* got dtype complex128"),
@@ -84,6 +89,7 @@ OPTIONS = {
     "batch_size=2.5": (TypeError, r"`batch_size` must be an integer of at least 1, got 2.5 \(float\)"),
     "batch_size=True": (TypeError, r"`batch_size` .* got True \(bool\)"),
     "batch_size='32'": (TypeError, "`batch_size`"),
+    "batch_size=10**5000": (ValueError, "`batch_size` must be an integer of at most .*, got one of 16610 bits"),
     "epochs=-1": (ValueError, "`epochs` must be an integer of at least 0, got -1"),
     "epochs=1.0": (TypeError, "`epochs`"),
     "initial_epoch=-1": (ValueError, "`initial_epoch`"),
@@ -112,6 +118,7 @@ OPTIONS = {
     "class_weight=[1, 2]": (TypeError, "`class_weight` must be a dict"),
     "class_weight={'a': 1.0}": (ValueError, "`class_weight`: a class must be an integer"),
     "class_weight={0: -1.0}": (ValueError, r"`class_weight\[0\]`"),
+    "class_weight={1: 10**400}": (ValueError, r"`class_weight\[1\]` must be a finite number .*, got one that no float"),
     "class_weight={0: 'much'}": (TypeError, r"`class_weight\[0\]`"),
     "callbacks=[print]": (TypeError, "`callbacks` must hold"),
     "verbose=3": (ValueError, "`verbose` must be 0, 1, 2 or 'auto', got 3"),
@@ -158,6 +165,8 @@ COMPILE = {
     "'mse', precision=32": (TypeError, "`precision`"),
     "'mse', device='cpuu'": ((ValueError, RuntimeError), "cpu"),
     "'mse', device=0": (TypeError, "`device`"),
+    "'mse', clip_norm=10**400": (ValueError, "`clip_norm` must be a finite number .*, got one that no float holds"),
+    "'mse', learning_rate=10**5000": (ValueError, "`learning_rate` must be a finite number"),
     "'mse', seed=-1": (ValueError, "`seed`"),
     "'mse', seed=0.5": (TypeError, "`seed`"),
 }
@@ -248,6 +257,22 @@ def test_checks_can_be_left_out():
     for call in (model.predict, lambda x: model.evaluate(x, Y), lambda x: model.train_on_batch(x, Y)):
         with pytest.raises(ValueError, match="`x` holds nan at row 17, column 3"):
             call(NAN)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_numbers_that_single_precision_has_pass(sign):
+    model = regressor().build((None, 5))
+    x = np.full((2, 5), sign * 2.0**127)
+    x[1, 2] = sign * np.nextafter(2.0**128 - 2.0**103, 0)
+    assert np.isfinite(x.astype("f4")).all()
+    model.predict(x)
+    x[1, 2] = sign * (2.0**128 - 2.0**103)
+    for array in (x, np.asfortranarray(x), x.astype(">f8")):
+        with pytest.raises(ValueError, match=r"`x` holds -?3\.4\S*e\+38 at row 1, column 2, which is infinite"):
+            model.predict(array)
+    model.predict(x, check_data=False)
+    model.compile("mse", precision="float64")
+    model.fit(x, x[:, :1], verbose=0)
 
 
 def test_embeddings_check_their_indices():
@@ -422,6 +447,24 @@ def test_a_monitor_that_is_not_in_the_logs():
 def test_bad_arguments_of_objects(make, error):
     with pytest.raises(error):
         make()
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda model, path: bn.gradients(None, X, Y), TypeError, "`model` must be a model, got NoneType"),
+        (lambda model, path: bn.check_gradients(X, X, Y), TypeError, "`model` must be a model, got ndarray"),
+        (lambda model, path: bn.check_gradients(model, X, Y, seed=-1), ValueError, "`seed` must be an integer of at l"),
+        (lambda model, path: bn.check_gradients(model, X, Y, seed="1"), TypeError, "`seed` must be an integer"),
+        (lambda model, path: model.load_weights(path, strict="no"), TypeError, "`strict` must be True or False, got"),
+        (lambda model, path: model.set_parameters({1: Y}), TypeError, "`arrays` must be .* got the path 1"),
+    ],
+)
+def test_bad_arguments_beside_a_fit(call, error, words, tmp_path):
+    model = classifier().build((None, 5))
+    model.save_weights(tmp_path / "weights")
+    with pytest.raises(error, match=words):
+        call(model, tmp_path / "weights")
 
 
 def test_auto_device_says_what_it_chose():

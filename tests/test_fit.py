@@ -146,7 +146,7 @@ def test_class_weight_of_one_hot_labels_and_beside_sample_weight(digits):
     two.fit(x, np.eye(3)[y], sample_weight=weight * np.array([1.0, 3.0, 1.0])[y], verbose=0)
     for path, array in two.parameters().items():
         np.testing.assert_array_equal(one.parameters()[path], array)
-    for wrong in ({"y": y}, np.zeros((96, 2, 2))):
+    for wrong in ({"y": y}, np.zeros((96, 2, 2)), x[:, :3], x[:, :1], x[:, 0], np.eye(3)[y] + np.eye(3)[0]):
         with pytest.raises(ValueError, match="`class_weight` needs"):
             one.fit(x, wrong, class_weight={1: 3.0}, verbose=0)
 
@@ -428,6 +428,17 @@ def test_an_update_that_is_not_finite_is_skipped_and_said(digits):
     without.fit(x[keep], y[keep], batch_size=8, shuffle=False, verbose=0)
     for path, array in without.parameters().items():
         np.testing.assert_array_equal(model.parameters()[path], array)
+
+
+def test_a_smaller_last_group_that_is_not_finite_is_skipped_and_said(digits):
+    x, y = digits
+    bad = x.copy()
+    bad[90] = np.nan
+    model = network(accumulate_gradients=5)
+    with pytest.warns(RuntimeWarning, match="epoch 1, batch 11: that update was skipped") as told:
+        history = model.fit(bad, y, batch_size=8, shuffle=False, check_data=False, epochs=2, verbose=0)
+    assert len(told) == 1
+    assert np.flatnonzero(~history.steps["finite"]).tolist() == [11, 23]
 
 
 def test_terminate_on_nan(digits, capsys):

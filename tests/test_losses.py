@@ -305,6 +305,33 @@ def test_predictions_on_another_device(loss, target):
     np.testing.assert_allclose(value.numpy(), loss(target, z.astype("f8")).numpy(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["u1", "i4", "i8"])
+@pytest.mark.parametrize(
+    ("loss", "shapes"),
+    [
+        (losses.mse, [(3, 4), (3, 4)]),
+        (losses.mae, [(3, 4), (3, 4)]),
+        (losses.huber, [(3, 4), (3, 4)]),
+        (losses.log_cosh, [(3, 4), (3, 4)]),
+        (losses.quantile, [(3, 4), (3, 4)]),
+        (losses.Quantile((0.1, 0.9)), [(3, 4), (3, 4, 2)]),
+        (losses.poisson_nll, [(3, 4), (3, 4)]),
+        (losses.gaussian_nll, [(3, 1), (3, 2)]),
+        (losses.cosine, [(3, 4), (3, 4)]),
+        (losses.triplet, [(3,), (3, 3, 4)]),
+    ],
+)
+def test_integers_do_not_wrap(loss, shapes, dtype):
+    info = np.iinfo(min(dtype, "i4", key=lambda each: np.iinfo(each).max))
+    target, prediction = (RNG.integers(info.min, info.max, size=shape, endpoint=True).astype(dtype) for shape in shapes)
+    if loss is losses.gaussian_nll:
+        prediction[:, 1] = 3
+    if loss is losses.poisson_nll:
+        prediction %= 10
+    found = loss(target, prediction).numpy()
+    np.testing.assert_allclose(found, loss(target.astype("f8"), prediction.astype("f8")).numpy(), rtol=1e-12)
+
+
 def test_an_ignored_place_may_cost_infinity():
     logits = LOGITS.copy()
     logits[:, 0] = -np.inf

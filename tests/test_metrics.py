@@ -411,6 +411,20 @@ def test_nan_is_never_among_the_best():
         np.testing.assert_array_equal(found, expected)
 
 
+def test_metrics_of_two_outputs_must_not_come_to_one_name():
+    def b_c(target, prediction):
+        return prediction - target
+
+    def c(target, prediction):
+        return target - prediction
+
+    x = bn.Input((4,))
+    model = bn.Model(x, {"a": bn.layers.Dense(1)(x), "a_b": bn.layers.Dense(1)(x)})
+    model.compile("mse", metrics={"a": [b_c], "a_b": [c]})
+    with pytest.raises(ValueError, match="`metrics`: the name 'a_b_c' is taken twice"):
+        model.fit(LOGITS, {"a": LOGITS[:, :1], "a_b": LOGITS[:, :1]}, verbose=0)
+
+
 def test_differences_of_integers_do_not_wrap():
     y, x = np.array([2**31 - 1, 16777217]), np.array([-(2**31), 16777216])
     error = y.astype(float) - x
@@ -527,6 +541,7 @@ def test_a_metric_can_be_watched():
         (lambda: metrics.ConfusionMatrix("rows"), ValueError, "`normalize`"),
         (lambda: metrics.F1("binary")(LABELS, LOGITS), ValueError, "needs one column or two"),
         (lambda: metrics.f1(LABELS, LOGITS, np.ones(3)), ValueError, "`sample_weight` must have shape"),
+        (lambda: metrics.Precision(name=3), TypeError, "`name` must be a text, got 3"),
         (lambda: metrics.f1(BINARY, LOGITS[:, :1]), ValueError, "must have shape"),
         (lambda: metrics.Metric()(LABELS, LOGITS), NotImplementedError, "columns or collected"),
     ],

@@ -237,6 +237,8 @@ class Functor:
         (Declares(4), {}, TypeError, "the shape of 'w' must be a tuple of lengths, got 4"),
         (Declares((4, 1.5)), {}, TypeError, "`shape of w` must be an integer"),
         (layers.Dense(4, activation=lambda x: None), {}, TypeError, "dense: `call` .* returned None"),
+        (layers.Lambda(lambda x: 3.0), {}, TypeError, "lambda: `call` must return a value made of .* got float"),
+        (bn.Sequential([layers.Lambda(lambda x: x.ndim), layers.Dense(4)]), {}, TypeError, "lambda: .* got int"),
         (layers.Dense(4), {"loss": lambda y, p: None}, TypeError, "a value per sample made of bn.ops"),
         (layers.Dense(4), {"loss": lambda y, p: ops.mean(p - y)}, ValueError, r"a value per sample.*got \(\)"),
         (layers.Dense(4), {"loss": lambda y, p: p > y}, TypeError, "`loss` must return floats.*got bool"),

@@ -1,5 +1,7 @@
 """Mixed precision against NumPy's own 16-bit numbers, and the loss scale step by step."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 
@@ -252,6 +254,14 @@ def test_a_gradient_that_is_not_finite_without_a_scale_moves_nothing_either():
     assert history.steps["learning_rate"].tolist() == [0.01, 0.005, 0.01 / 3, 0.01 / 3]
     assert model.learning_rate == 0.0025
     assert "loss_scale" not in history.steps
+
+
+@pytest.mark.parametrize("lowest", [False, True])
+def test_a_smaller_last_group_warns_only_at_the_lowest_scale(lowest):
+    scale = bn.LossScale(initial=64, minimum=64 if lowest else 1)
+    with pytest.warns(RuntimeWarning, match="batch 4: that update") if lowest else nullcontext():
+        _, history = scaled_run({4}, scale, accumulate=3, batches=5)
+    assert np.flatnonzero(~history.steps["finite"]).tolist() == [4]
 
 
 def test_a_scale_that_is_too_large_finds_its_place_in_silence(digits):

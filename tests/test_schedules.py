@@ -393,6 +393,7 @@ def test_bad_indices(schedule, index, error):
         (lambda: Lambda(0.1), TypeError, "`function` must be a function"),
         (lambda: Lambda(lambda t: "fast")(0), TypeError, "`learning_rate` must return a number, got 'fast'"),
         (lambda: Lambda(lambda t: -1)(3), ValueError, "got -1.0 for update 3"),
+        (lambda: Lambda(lambda t: 10**400)(3), ValueError, "got inf for update 3"),
         (lambda: warmup(0, then=1), ValueError, "`steps`"),
         (lambda: warmup(1, then="cosine"), TypeError, "`then` must be a number of at least 0, got 'cosine'"),
         (lambda: join([1], []), TypeError, "`schedules` must be a list of at least two"),

@@ -1,8 +1,10 @@
-"""What the numbers of the data must be: finite, labels among the classes, targets in their range; one pass each."""
+"""What the numbers of the data must be: finite, labels among the classes, targets in their range; few passes each."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from . import _burnish
 
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check_labels", "check_values"]
 
+_OVERFLOW = 2.0**128 - 2.0**103  # float32 rounds what is as large as this to infinity
+
 
 def check_values(data: Data, built: Built, rows: Array | None = None) -> None:
     """Raise for the first NaN or infinity, label that is no whole number below its classes, or number out of range.
@@ -20,6 +24,8 @@ def check_values(data: Data, built: Built, rows: Array | None = None) -> None:
     """
     for name, array in data.inputs.items():
         _check_finite(name, array, rows)
+        if built.compiled is None or built.compiled.precision != "float64":
+            _check_float32(name, array, rows)
         if name in built.classes:
             check_labels(name, array, built.classes[name], rows)
         if name in built.ranges:
@@ -40,6 +46,17 @@ def _check_finite(name: str, array: Array, rows: Array | None) -> None:
     if found is not None:
         place = (_row(found[0], rows), *found[1:])
         raise ValueError(f"`{name}` holds {array[found]} at {_place(place)}; check_data=False leaves this check out")
+
+
+def _check_float32(name: str, array: Array, rows: Array | None) -> None:
+    """Raise for the first number that is infinite in single precision."""
+    if array.dtype.kind != "f" or array.dtype.itemsize < 8 or (array.min() > -_OVERFLOW and array.max() < _OVERFLOW):
+        return
+    found = tuple(np.argwhere(np.abs(array) >= _OVERFLOW)[0].tolist())
+    raise ValueError(
+        f"`{name}` holds {array[found]} at {_place((_row(found[0], rows), *found[1:]))}, which is infinite in single "
+        "precision; precision='float64' of compile holds it, check_data=False leaves this check out"
+    )
 
 
 def check_labels(name: str, array: Array, count: int | None, rows: Array | None = None) -> None:

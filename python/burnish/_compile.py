@@ -151,6 +151,7 @@ def trace_loss(
                 reported.append(_of_set(trace, form, full_name, metric, target, prediction))
             else:
                 reported.append(_mean(trace, form, full_name, _checked_value(name, metric(target, prediction))))
+    _check_names([each.name for each in reported])
     if total is None:
         raise ValueError("`loss` must be given for at least one output")
     if trace.penalties:
@@ -228,11 +229,14 @@ def _resolved_metrics(metrics: Any, loss: Any) -> Any:
 def _metric_list(metrics: Any, loss: Any) -> tuple[tuple[str, MetricFunction], ...]:
     several = metrics if is_sequence(metrics) else [] if metrics is None else [metrics]
     named = tuple(_metrics.resolve(metric, loss) for metric in several)
-    names = [name for name, _ in named]
+    _check_names([name for name, _ in named])
+    return named
+
+
+def _check_names(names: list[str]) -> None:
     for name in names:
         if names.count(name) > 1 or name in RESERVED:
             raise ValueError(f"`metrics`: the name {name!r} is taken twice; give the functions different names")
-    return named
 
 
 def _pairs(predictions: Structure[Symbol], targets: Structure[Symbol]) -> dict[str, tuple[Any, Symbol]]:

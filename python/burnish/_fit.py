@@ -177,6 +177,9 @@ class Run:
             self.history.close_group(*values, learning_rate=rate)
             self._monitor.add("parameters", runtime.trained(), movements)
         self._counted = counted
+        steps = {} if made is None or made[0][2] or self._warned else self.history.steps_of(self.epoch)
+        if steps:
+            self._warn(self.epoch, steps, stacklevel=6)
 
     def place(self) -> tuple[int, int, int]:
         """Return epoch, batches since the run's start, and batches of this epoch."""
@@ -331,7 +334,7 @@ class Run:
     def _tell(self, epoch: int, batch: int, rows: int, records: Records, runtime: Runtime) -> None:
         """Have the callbacks know of a piece."""
         if records.skipped and not self._warned:
-            self._warn(epoch, records)
+            self._warn(epoch, dict(zip(records.columns, records.rows.T, strict=True)), stacklevel=7)
         if self.hooked:
             self.callbacks("on_train_batch_end", batch, self._running(runtime))
         self.callbacks.progress(self.position.batch, rows, partial(self._shown, records, runtime))
@@ -364,8 +367,7 @@ class Run:
         means = evaluate(self.runtime, self.validation(), self.validation_batch_size, self.callbacks)
         return {f"val_{name}": mean for name, mean in means.items() if np.ndim(mean) == 0}
 
-    def _warn(self, epoch: int, records: Records) -> None:
-        columns = dict(zip(records.columns, records.rows.T, strict=True))
+    def _warn(self, epoch: int, columns: dict[str, npt.NDArray[Any]], stacklevel: int) -> None:
         bad = np.flatnonzero(columns["finite"] == 0)
         compiled = self.runtime.built.compiled
         lowest = None if compiled is None else compiled.lowest_loss_scale
@@ -378,5 +380,5 @@ class Run:
                 f"the gradient was not finite in epoch {epoch + 1}, batch {columns['step'][bad[0]]:.0f}: "
                 "that update was skipped",
                 RuntimeWarning,
-                stacklevel=7,
+                stacklevel=stacklevel,
             )

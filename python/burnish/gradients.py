@@ -109,12 +109,12 @@ def check_gradients(
     seed : int, default 0
         Chooses the directions.
     """
-    limit, directions = integer("limit", limit, 0), integer("directions", directions, 1)
+    limit, directions, seed = integer("limit", limit, 0), integer("directions", directions, 1), integer("seed", seed, 0)
     runtime, data = _training.ready(core_of(model), x, y, sample_weight)
     session = _copy(runtime)
     analytic = session.gradients(data.inputs, method="autodiff", sample_weight=data.weight)
     if sum(array.size for array in analytic.values()) > limit:
-        slopes = _along_directions(session, data, analytic, directions, integer("seed", seed, 0))
+        slopes = _along_directions(session, data, analytic, directions, seed)
     else:
         slopes = _by_element(session, data, analytic)
     return _report(slopes)

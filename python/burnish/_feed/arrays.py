@@ -186,14 +186,21 @@ def apply_class_weight(data: Data, class_weight: Any, *, part: bool = False) -> 
 
 
 def _labels(data: Data) -> Array:
+    """Return the class of each row; raise for targets that are no classes."""
     if list(data.y) != ["y"]:
         raise ValueError("`class_weight` needs a single array of labels as `y`")
     y = data.y["y"]
-    if y.ndim == 2 and y.shape[1] > 1:
-        return y.argmax(axis=1)
     if y.ndim > 2:
         raise ValueError(f"`class_weight` needs one label a row, got `y` of shape {y.shape}")
-    return y.reshape(len(y))
+    several = y.ndim == 2 and y.shape[1] > 1
+    rows = y.reshape(len(y), -1)
+    shares = (rows.min(1) >= 0) & (np.abs(rows.sum(1) - 1) < 1e-3)
+    right = shares if several else rows[:, 0] == np.floor(rows[:, 0])
+    wrong = np.flatnonzero(~right & np.isfinite(rows.sum(1)))  # what is not finite is told by the check of the data
+    if wrong.size:
+        got = "neither" if several else rows[wrong[0], 0]
+        raise ValueError(f"`class_weight` needs labels or rows of shares that add up to 1, got {got} at row {wrong[0]}")
+    return rows.argmax(axis=1) if several else rows[:, 0]
 
 
 def _weight(weight: Any, rows: int, *, part: bool) -> Array | None:

@@ -212,7 +212,8 @@ def _useless(column: Any) -> str:
     present = column[[text is not None for text in column]] if column.dtype == object else column[np.isfinite(column)]
     different = len(set(present.tolist()))
     if different < 2:
-        return "it is always the same" if different else "it is empty"
+        empty = column.dtype == object or np.isnan(column).all()
+        return "it is always the same" if different else "it is empty" if empty else "it holds no finite number"
     if column.dtype == object and different > max(len(column) // 2, _ONE_HOT):
         return f"its {different} different texts look like names or free text"
     return ""

@@ -100,7 +100,7 @@ def prepare(recipe: Recipe, table: Table | None = None) -> Parts:
         table.column(recipe.target), recipe.task, test=recipe.test, validation=recipe.validation, seed=recipe.seed
     )
     rows = {"train": train, "validation": validation, "test": test}
-    _check_sizes(rows, table)
+    _check_sizes(rows, table, recipe)
     columns = Columns.learn(
         table.take(train), recipe.target, recipe.task, drop=recipe.drop, categorical=recipe.categorical
     )
@@ -113,10 +113,19 @@ def prepare(recipe: Recipe, table: Table | None = None) -> Parts:
     return Parts(columns, rows, x, y, notes)
 
 
-def _check_sizes(rows: dict[str, Any], table: Table) -> None:
-    if min(map(len, rows.values())) == 0:
-        sizes = ", ".join(f"{len(some)} for {part}" for part, some in rows.items())
-        raise ValueError(f"{table.rows} rows are too few to split: {sizes}")
+def _check_sizes(rows: dict[str, Any], table: Table, recipe: Recipe) -> None:
+    if min(map(len, rows.values())) > 0:
+        return
+    sizes = ", ".join(f"{len(some)} for {part}" for part, some in rows.items())
+    classes = len(set(table.column(recipe.target).tolist()))
+    two = np.arange(table.rows) % 2
+    of_two = split_rows(two, "classification", test=recipe.test, validation=recipe.validation, seed=recipe.seed)
+    if recipe.task == "classification" and min(map(len, of_two)) > 0:  # there are rows enough for fewer classes
+        raise ValueError(
+            f"the target {recipe.target!r} has too many classes to split, {classes} in {table.rows} rows (those of "
+            f"fewer than three rows are only trained on): {sizes}"
+        )
+    raise ValueError(f"{table.rows} rows are too few to split: {sizes}")
 
 
 def _check_target(values: Any, recipe: Recipe) -> None:

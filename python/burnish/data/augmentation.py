@@ -134,6 +134,8 @@ def _changed(x: Any, y: Any, augment: Sequence[Augmentation], generator: np.rand
     for each in augment:
         if not each.target:
             x = each(x, generator)
+            if x is None:
+                raise TypeError(f"{each.name} must return the changed sample, got None")
             continue
         both = each.function(x, y, generator)
         if not is_sequence(both) or len(both) != 2:

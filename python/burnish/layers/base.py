@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -79,6 +80,10 @@ class Layer:
             if result is None:
                 raise TypeError(
                     f"{self.default_name}: `call` (or a function that it uses) returned None; return a value"
+                )
+            if isinstance(result, numbers.Number):
+                raise TypeError(
+                    f"{self.default_name}: `call` must return a value made of its inputs, got {type(result).__name__}"
                 )
             self._note(trace, result)
         return result

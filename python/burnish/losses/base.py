@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
+
 from .. import ops
 from .._symbol import Symbol
-from .._value import Operand, Shape, Value, shape_of
+from .._value import Operand, Shape, Value, kind_of, shape_of
+from ..tensor import Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,9 +17,11 @@ if TYPE_CHECKING:
 __all__ = [
     "Loss",
     "LossFunction",
+    "as_floats",
     "check_single",
     "hint",
     "in_range",
+    "is_described",
     "masked_mean",
     "name_of",
     "per_sample",
@@ -55,6 +60,18 @@ def masked_mean(value: Value, mask: Value) -> Value:
         return counted
     axes = range(1, value.ndim)
     return ops.sum(counted, axes) / ops.maximum(ops.sum(ops.cast(mask, "float"), axes), 1.0)
+
+
+def as_floats(*arrays: Operand) -> tuple[Operand, ...]:
+    """Return arrays, if all hold integers, as float64, which holds those exactly: differences may not fit 32 bits."""
+    if any(is_described(array) or kind_of(array) == "float" for array in arrays):
+        return arrays
+    return tuple(np.asarray(array, np.float64) for array in arrays)
+
+
+def is_described(x: Operand) -> bool:
+    """Say whether a value is yet to be computed, not one that holds numbers."""
+    return isinstance(x, Value) and not isinstance(x, Tensor)
 
 
 def in_range(target: Operand, low: float | None, high: float | None) -> Operand:

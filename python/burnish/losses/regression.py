@@ -9,7 +9,7 @@ from .. import ops
 from .._errors import boolean, number
 from .._structure import is_sequence
 from .._value import Operand, Value, shape_of
-from .base import Loss, check_single, hint, in_range, name_of, per_sample, same_shape, show
+from .base import Loss, as_floats, check_single, hint, in_range, name_of, per_sample, same_shape, show
 
 __all__ = [
     "GaussianNLL",
@@ -32,12 +32,14 @@ __all__ = [
 def mse(target: Operand, prediction: Operand) -> Value:
     """Return (prediction - target)², averaged over all axes but the batch; both have the same shape."""
     same_shape(target, prediction)
+    target, prediction = as_floats(target, prediction)
     return per_sample(ops.square(ops.subtract(prediction, target)))
 
 
 def mae(target: Operand, prediction: Operand) -> Value:
     """Return |prediction - target|, averaged over all axes but the batch; both have the same shape."""
     same_shape(target, prediction)
+    target, prediction = as_floats(target, prediction)
     return per_sample(ops.abs(ops.subtract(prediction, target)))
 
 
@@ -47,6 +49,7 @@ def huber(target: Operand, prediction: Operand, delta: float = 1.0) -> Value:
     Averaged over all axes but the batch; both have the same shape.
     """
     same_shape(target, prediction)
+    target, prediction = as_floats(target, prediction)
     size = ops.abs(ops.subtract(prediction, target))
     inner = ops.minimum(size, delta)
     return per_sample(inner * (size - 0.5 * inner))
@@ -58,6 +61,7 @@ def log_cosh(target: Operand, prediction: Operand) -> Value:
     Averaged over all axes but the batch; both have the same shape.
     """
     same_shape(target, prediction)
+    target, prediction = as_floats(target, prediction)
     size = ops.abs(ops.subtract(prediction, target))
     t = ops.expm1(ops.minimum(size, 1.0))  # cosh e = 1 + t² / (2 (1 + t)), of t = e^|e| - 1, cancels nothing near 0
     small = ops.log1p(ops.square(t) / (2.0 * (1.0 + t)))
@@ -72,6 +76,7 @@ def quantile(target: Operand, prediction: Operand, quantile: float | tuple[float
     """
     if not isinstance(quantile, (tuple, list)):
         same_shape(target, prediction)
+        target, prediction = as_floats(target, prediction)
         error = ops.subtract(target, prediction)
         return per_sample(ops.maximum(quantile * error, (quantile - 1.0) * error))
     check_single(target)
@@ -81,6 +86,7 @@ def quantile(target: Operand, prediction: Operand, quantile: float | tuple[float
             f"the prediction must have shape {show(wanted)}, a column for each quantile, "
             f"got {show(shape_of(prediction))}"
         )
+    target, prediction = as_floats(target, prediction)
     error = ops.subtract(ops.expand_dims(target, -1), prediction)
     q = [float(one) for one in quantile]
     return per_sample(ops.maximum(ops.multiply(q, error), ops.multiply([one - 1.0 for one in q], error)))
@@ -100,6 +106,7 @@ def poisson_nll(
     `PoissonNLLLoss`.
     """
     same_shape(target, prediction)
+    target, prediction = as_floats(target, prediction)
     t = in_range(target, 0.0, None)
     if log_input:
         loss = ops.subtract(ops.exp(prediction), ops.multiply(t, prediction))
@@ -135,6 +142,7 @@ def gaussian_nll(
             f"{name_of(target)} must have half as many columns as the prediction, which holds means and the logarithms "
             f"of variances; got {show(shape_of(target))} and {show(shape)}{hint(target, wanted)}"
         )
+    t, prediction = as_floats(t, prediction)
     whole = [(0, None)] * (len(shape) - 1)
     mean, log_variance = (
         ops.slice(prediction, *zip(*whole, part, strict=True)) for part in ((0, half), (half, 2 * half))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .. import ops
 from .._errors import boolean, number
 from .._value import Operand, Value, shape_of
-from .base import Loss, per_sample, same_shape, show
+from .base import Loss, as_floats, per_sample, same_shape, show
 
 __all__ = ["Cosine", "Triplet", "cosine", "triplet"]
 
@@ -17,6 +17,7 @@ def cosine(target: Operand, prediction: Operand, eps: float = 1e-8) -> Value:
     together; Keras's `CosineSimilarity` is this minus 1.)
     """
     same_shape(target, prediction)
+    target, prediction = as_floats(target, prediction)
     product = ops.sum(ops.multiply(target, prediction), -1)
     return per_sample(1.0 - product * _inverse_norm(target, eps) * _inverse_norm(prediction, eps))
 
@@ -40,6 +41,7 @@ def triplet(
         raise ValueError(
             f"the prediction must have shape (batch, 3, features): anchor, positive, negative; got {show(shape)}"
         )
+    (prediction,) = as_floats(prediction)
     anchor, positive, negative = (
         ops.squeeze(ops.slice(prediction, (0, i, 0), (None, i + 1, None)), 1) for i in range(3)
     )

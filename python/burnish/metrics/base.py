@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 import numpy as np
 
 from .. import _checks, ops
-from .._value import Operand, Shape, Value, kind_of
+from .._value import Operand, Shape, Value
+from ..losses.base import is_described
 from ..tensor import Tensor
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Metric",
     "Reported",
-    "as_floats",
     "check_labels",
     "classes_of",
     "mean_of",
@@ -69,6 +69,8 @@ class Metric:
     approximate: ClassVar[bool] = False  # whether sums of columns lose digits, and `evaluate` collects besides
 
     def __init__(self, name: str | None = None, **arguments: Any) -> None:
+        if name is not None and not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"`name` must be a text, got {name!r}")
         self.name = name or self.default_name
         self._arguments = arguments
 
@@ -198,22 +200,10 @@ def weight_of_places(weight: Array, places: int) -> Array:
 
 def check_labels(target: Operand, classes: int, ignored: int | None = None) -> None:
     """Raise for the first label of an array that is not among the classes; `fit` and `evaluate` check a model's own."""
-    if _is_described(target):
+    if is_described(target):
         return
     labels = np.asarray(target)
     _checks.check_labels("target", labels if ignored is None else np.where(labels == ignored, 0, labels), classes)
-
-
-def as_floats(*arrays: Operand) -> tuple[Operand, ...]:
-    """Return arrays, if all hold integers, as float64, which holds those exactly: differences may not fit 32 bits."""
-    if any(_is_described(array) or kind_of(array) == "float" for array in arrays):
-        return arrays
-    return tuple(np.asarray(array, np.float64) for array in arrays)
-
-
-def _is_described(x: Operand) -> bool:
-    """Say whether a value is yet to be computed, not one that holds numbers."""
-    return isinstance(x, Value) and not isinstance(x, Tensor)
 
 
 def total(value: Value) -> Value:

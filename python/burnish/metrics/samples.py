@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .. import losses, ops
 from .._value import Operand, Value, shape_of
-from .base import as_floats, check_labels, classes_of
+from .base import check_labels, classes_of
 
 __all__ = ["accuracy", "binary_accuracy", "mae", "mse", "top_k_accuracy"]
 
@@ -36,12 +36,12 @@ def binary_accuracy(target: Operand, prediction: Operand) -> Value:
 
 def mae(target: Operand, prediction: Operand) -> Value:
     """Return |prediction - target|, averaged over all axes but the batch; both have the same shape."""
-    return losses.mae(*as_floats(target, prediction))
+    return losses.mae(target, prediction)
 
 
 def mse(target: Operand, prediction: Operand) -> Value:
     """Return (prediction - target)², averaged over all axes but the batch; both have the same shape."""
-    return losses.mse(*as_floats(target, prediction))
+    return losses.mse(target, prediction)
 
 
 def top_k_accuracy(target: Operand, prediction: Operand, k: int = 5) -> Value:

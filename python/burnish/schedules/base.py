@@ -221,6 +221,8 @@ def checked_rate(rate: Any, index: int) -> float:
         value = float(rate)
     except (TypeError, ValueError):
         raise TypeError(f"`learning_rate` must return a number, got {rate!r} for update {index}") from None
+    except OverflowError:
+        value = math.inf
     if not (math.isfinite(value) and value >= 0):
         raise _not_a_rate(value, index)
     return value
