@@ -70,6 +70,19 @@ def test_reductions_to_a_number(name, device):
     assert x.grad.shape == (3, 4)
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_what_is_taken_several_times_gets_several_slopes(axis, device):
+    indices = np.array([[0, 2, 2, 1], [1, 2, 0, 1], [0, 0, 2, 1]])
+    indices = indices if axis else np.vstack([indices, indices])
+    slopes = np.linspace(-1.0, 1.0, indices.size).reshape(indices.shape)
+    x = bn.Tensor(X.astype(np.float32), requires_grad=True, device=device)
+    ops.sum(ops.take_along_axis(x, indices, axis) * slopes).backward()
+    expected = np.zeros((3, 4))
+    for place, slope in np.ndenumerate(slopes):
+        expected[(indices[place], place[1]) if axis == 0 else (place[0], indices[place])] += slope
+    np.testing.assert_allclose(x.grad.numpy(), expected, atol=1e-6)
+
+
 def test_dropout_keeps_the_mean_and_scales():
     x = bn.Tensor(np.ones((200, 500), np.float32))
     y = ops.dropout(x, 0.25).numpy()

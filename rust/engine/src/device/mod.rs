@@ -138,6 +138,12 @@ impl Device {
         matches!(self.0, DispatchDevice::Flex(_))
     }
 
+    /// Whether what indices scatter to one place may be added in an order that changes from run to run: by atomics, which
+    /// CUDA has, and Vulkan on some GPUs.
+    pub(crate) fn adds_in_any_order(&self) -> bool {
+        !matches!(self.0, DispatchDevice::Flex(_) | DispatchDevice::NdArray(_))
+    }
+
     /// Whether it stores a floating-point type and computes in it (on the `cpu` device 16 bits are storage, but for some products).
     pub fn supports(&self, dtype: DType) -> bool {
         match &self.0 {

@@ -181,6 +181,22 @@ impl Tensor {
 
     /// The transpose of [`Self::gather`]: adds `value` where `indices` say.
     pub fn scatter_add(self, axis: usize, indices: Self, value: Self) -> Self {
+        if !self.device().adds_in_any_order() || indices.shape()[axis] == 1 {
+            return self.scatter_primitive(axis, indices, value);
+        }
+        // With one index each, nothing is added to twice by a kernel, and kernels keep their order.
+        let (mut starts, mut stops) = (vec![0; indices.rank()], indices.shape().to_vec());
+        let steps = vec![1; indices.rank()];
+        let mut sum = self;
+        for place in 0..stops[axis] {
+            (starts[axis], stops[axis]) = (place, place + 1);
+            let part = |of: &Self| of.clone().slice(&starts, &stops, &steps);
+            sum = sum.scatter_primitive(axis, part(&indices), part(&value));
+        }
+        sum
+    }
+
+    fn scatter_primitive(self, axis: usize, indices: Self, value: Self) -> Self {
         Self::from_primitive(Dispatch::float_scatter(
             axis,
             self.into_primitive(),
