@@ -4,6 +4,8 @@ use std::sync::Mutex;
 
 use burn_dispatch::DispatchDevice;
 use burn_dispatch::devices::CudaDevice;
+use cubecl::config::cache::CacheConfig;
+use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 use cudarc::driver::{DriverError, result, sys};
 use cudarc::nvrtc::sys as nvrtc;
 
@@ -81,6 +83,18 @@ pub(super) fn free(index: usize) -> usize {
     caught(|| found().map_or(0, |(free, _): (usize, usize)| free)).unwrap_or(0)
 }
 
+/// Has CubeCL keep its kernels, and which of them it found fastest, in the user's cache: a process compiles for half a minute,
+/// and what is chosen by time alone is not the same each time, nor are the last bits of a sum.
+fn remember() {
+    let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
+    config.compilation.cache = true;
+    if matches!(config.environment.path, CacheConfig::Target) {
+        config.environment.path = CacheConfig::Global;
+    }
+    // What the program set before stays.
+    CubeClRuntimeConfig::try_set(config);
+}
+
 /// Devices that are up.
 static OPEN: Mutex<Vec<usize>> = Mutex::new(Vec::new());
 
@@ -104,6 +118,7 @@ pub(super) fn open(index: usize) -> Result<DispatchDevice, String> {
             text(version),
         ));
     }
+    remember();
     try_out(&device)?;
     up.push(index);
     Ok(device)
