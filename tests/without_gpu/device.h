@@ -340,6 +340,16 @@ OF_HALVES(sqrt, std::sqrt)
 OF_HALVES(tanh, std::tanh)
 OF_HALVES(trunc, std::trunc)
 #undef OF_HALVES
+inline __half __hfma(__half a, __half b, __half c) {
+    return __float2half(std::fma(__half2float(a), __half2float(b), __half2float(c)));
+}
+inline __nv_bfloat16 __hfma(__nv_bfloat16 a, __nv_bfloat16 b, __nv_bfloat16 c) {
+    return __float2bfloat16(std::fma(__bfloat162float(a), __bfloat162float(b), __bfloat162float(c)));
+}
+inline __half2 __hfma2(__half2 a, __half2 b, __half2 c) { return {__hfma(a.x, b.x, c.x), __hfma(a.y, b.y, c.y)}; }
+inline __nv_bfloat162 __hfma2(__nv_bfloat162 a, __nv_bfloat162 b, __nv_bfloat162 c) {
+    return {__hfma(a.x, b.x, c.x), __hfma(a.y, b.y, c.y)};
+}
 
 // One thread runs at a time: nothing more is needed of what is atomic.
 template <class T> T atomic(const void* place, T (*change)(T, T), T value) {
