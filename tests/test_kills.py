@@ -84,7 +84,9 @@ def test_kills_while_saving_lose_no_checkpoint(tmp_path):
 
     model.fit(X, np.zeros((len(X), 300), np.float32), callbacks=Take(), verbose=0)
     draw, count, halves, before = random.Random(2), 0, 0, 0
-    for _ in range(1000 if KILLS else 20):
+    rounds, longest = 1000 if KILLS else 20, 0.02
+    while rounds > 0 or count < 2:
+        rounds -= 1
         read, write = os.pipe()
 
         def work(first=count, write=write):
@@ -92,7 +94,7 @@ def test_kills_while_saving_lose_no_checkpoint(tmp_path):
                 folders[0].write(taken[0]._replace(name=f"epoch-000000-step-{number:010d}.safetensors"))
                 os.write(write, number.to_bytes(8, "little"))
 
-        assert not killed(work, draw.uniform(0.0, 0.02))
+        assert not killed(work, draw.uniform(0.0, longest))
         os.close(write)
         told = b"".join(iter(lambda read=read: os.read(read, 1 << 16), b""))
         os.close(read)
@@ -102,6 +104,8 @@ def test_kills_while_saving_lose_no_checkpoint(tmp_path):
             last = int.from_bytes(told[-8:], "little")
             assert f"step-{last:010d}" in " ".join(path.name for path in present)
             count = last + 1
+        elif count == 0:
+            longest *= 1.2  # a busy machine has not written one yet
         # A process killed between the new file and the removal of the old ones leaves one more.
         assert len(present) <= max(before, 2) + 1
         before = len(present)
